@@ -1,0 +1,229 @@
+"""What this book adds to Sphinx: formulas without JavaScript, the API listing, an offline page.
+
+Four small changes, each connected in `setup`:
+
+1. Formulas become MathML while the book is built, so that a page needs neither network nor script.
+2. The API page lists whatever `lth_tutorial.__all__` holds on the day of the build.
+3. Scripts and page elements of the theme that reach for the network or fail an accessibility
+   check are removed or repaired.
+4. Chapters see `LTH_TUTORIAL_BUILD=1`, at which the package draws no progress bars and embeds
+   no widget state.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import sys
+from pathlib import Path
+from types import GenericAlias
+
+from docutils import nodes
+from math_core import LatexError, LatexToMathML
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.pycode import ModuleAnalyzer
+from sphinx.util import logging
+from sphinx.util.math import get_node_equation_number
+from sphinx.util.nodes import make_refnode
+
+ASSETS = Path(__file__).parent.parent / "_assets"
+API_PAGE = "book/api"
+API_MARKER = "<!-- the public names -->"
+
+logger = logging.getLogger(__name__)
+converter = LatexToMathML(fancy_error=False)
+
+
+# --- formulas ---------------------------------------------------------------------------------
+
+
+def to_mathml(latex: str, node: nodes.Node, *, display: bool) -> str:
+    # Sphinx numbers equations itself (over the whole book), so the starred environments are used.
+    latex = re.sub(r"\\(begin|end)\{(align|gather|equation)\}", r"\\\1{\2*}", latex.strip())
+    if display and r"\\" in latex and not latex.startswith(r"\begin"):
+        latex = rf"\begin{{aligned}}{latex}\end{{aligned}}"
+    try:
+        return converter.convert_with_local_state(latex, displaystyle=display)
+    except LatexError as error:
+        logger.warning("formula not understood: %s (%s)", latex, error, location=node)
+        return f"<code>{nodes.unescape(latex)}</code>"
+
+
+def visit_inline_math(self, node: nodes.math) -> None:
+    self.body.append(self.starttag(node, "span", "", CLASS="math notranslate nohighlight"))
+    self.body.append(to_mathml(node.astext(), node, display=False) + "</span>")
+    raise nodes.SkipNode
+
+
+def visit_display_math(self, node: nodes.math_block) -> None:
+    # A long formula scrolls on a narrow screen; the keyboard can only scroll what it can focus.
+    self.body.append(self.starttag(node, "div", CLASS="math notranslate nohighlight", TABINDEX="0"))
+    self.body.append(to_mathml(node.astext(), node, display=True))
+    if node["number"]:
+        self.body.append(f'<span class="eqno">({get_node_equation_number(self, node)})')
+        self.add_permalink_ref(node, "Link to this equation")
+        self.body.append("</span>")
+    self.body.append("</div>\n")
+    raise nodes.SkipNode
+
+
+# --- the API page -----------------------------------------------------------------------------
+
+# The order in which to read the modules; one that is not named here comes last.
+STORY = (
+    "data models config training masks criteria pruning lottery replicates results claims"
+    " plotting explore exercises runtime"
+).split()
+
+
+def api_listing() -> str:
+    """Return Markdown with a section per module: all of `lth_tutorial.__all__`, in story order."""
+    import lth_tutorial
+
+    sections: dict[str, list[str]] = {}
+    for name in lth_tutorial.__all__:
+        value = getattr(lth_tutorial, name)
+        if inspect.ismodule(value):
+            members = [f"lth_tutorial.{name}.{member}" for member in value.__all__]
+            sections.setdefault(value.__name__, []).extend(members)
+        else:
+            sections.setdefault(home_of(name, value), []).append(f"lth_tutorial.{name}")
+
+    def place(module: str) -> int:
+        short = module.split(".")[1]
+        return STORY.index(short) if short in STORY else len(STORY)
+
+    parts = []
+    for module in sorted(sections, key=place):
+        order = analyzer_of(module).tagorder
+        names = sorted(sections[module], key=lambda name: order.get(name.split(".")[-1], 0))
+        summary = inspect.getdoc(sys.modules[module]).split("\n\n")[0]
+        entries = "\n".join(api_entry(name, module) for name in names)
+        parts += [f"## `{module}`", summary, f"```{{eval-rst}}\n{entries}\n```"]
+    return "\n\n".join(parts)
+
+
+def analyzer_of(module: str) -> ModuleAnalyzer:
+    analyzer = ModuleAnalyzer.for_module(module)
+    analyzer.analyze()
+    return analyzer
+
+
+def home_of(name: str, value: object) -> str:
+    """Return the module that defines a public name."""
+    own = getattr(value, "__module__", None) or ""
+    if own.startswith("lth_tutorial."):
+        return own
+    # Constants and the names of types do not know where they were written.
+    for module in sorted(sys.modules):
+        if module.startswith("lth_tutorial."):
+            analyzer = analyzer_of(module)
+            if ("", name) in analyzer.attr_docs or ("", name) in analyzer.annotations:
+                return module
+    raise ValueError(f"lth_tutorial.{name} needs a docstring after its definition")
+
+
+def api_entry(name: str, module: str) -> str:
+    """Return the reStructuredText that documents one public name."""
+    import lth_tutorial
+
+    value = lth_tutorial
+    for part in name.split(".")[1:]:
+        value = getattr(value, part)
+    if inspect.isclass(value):
+        return f".. autoclass:: {name}\n   :members:\n"
+    if inspect.isroutine(value):
+        return f".. autofunction:: {name}\n"
+    # Not autodata: it would show the docstring of the value's type, say `dict`.
+    header = f".. py:data:: {name}\n"
+    if isinstance(value, GenericAlias):
+        header += f"   :value: {value}\n".replace("torch.Tensor", "Tensor")
+    text = analyzer_of(module).attr_docs.get(("", name.split(".")[-1]), [])
+    doc = to_rst("\n".join(text)).splitlines()
+    return "\n".join([header, *(f"   {line}" for line in doc), ""])
+
+
+def to_rst(text: str) -> str:
+    """Return a docstring with `code` as reStructuredText writes it, and no accidental markup."""
+
+    def convert(match: re.Match) -> str:
+        whole, code, emphasis, mark = match.group(0, 1, 2, 3)
+        if code:
+            return f"``{code}``"
+        return whole if emphasis or not mark else "\\" + mark
+
+    pattern = r"``[^`]+``|:[\w:]+:`[^`]+`|`([^`]+)`|(?<!\w)(\*\*?\w[^*\n]*\*\*?)(?!\w)|([*|])"
+    return re.sub(pattern, convert, text)
+
+
+def plain_docstrings(app: Sphinx, what, name, obj, options, lines: list[str]) -> None:
+    lines[:] = to_rst("\n".join(lines)).split("\n")
+
+
+def fill_api_page(app: Sphinx, docname: str, source: list[str]) -> None:
+    if docname == API_PAGE:
+        source[0] = source[0].replace(API_MARKER, api_listing())
+
+
+def always_read_api_page(app: Sphinx, env, added, changed, removed) -> list[str]:
+    # Its text depends on the package, which Sphinx does not watch.
+    return [API_PAGE]
+
+
+def resolve_public_name(app: Sphinx, env, node: addnodes.pending_xref, contnode: nodes.Element):
+    """Find `lth_tutorial.data.Dataset`, as annotations spell it, under `lth_tutorial.Dataset`."""
+    target = node.get("reftarget", "")
+    if node.get("refdomain") != "py":
+        return None
+    objects = env.get_domain("py").objects
+    public = "lth_tutorial." + target.rpartition(".")[2]
+    if public not in objects:
+        return None
+    found = objects[public]
+    return make_refnode(
+        app.builder, node.get("refdoc"), found.docname, found.node_id, contnode, public
+    )
+
+
+# --- pages ------------------------------------------------------------------------------------
+
+
+def drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict, doctree) -> None:
+    # The live-code script comes from a CDN and is emitted twice, although the button is off.
+    context["script_files"] = [
+        script
+        for script in context["script_files"]
+        if "thebe" not in str(getattr(script, "filename", script))
+        and "THEBE" not in str(getattr(script, "attributes", {}).get("body", ""))
+    ]
+
+
+def drop_thebe_config(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    for node in list(doctree.findall(nodes.raw)):
+        if "thebe" in node.astext() or "kernelName" in node.astext():
+            node.parent.remove(node)
+
+
+def add_assets(app: Sphinx) -> None:
+    app.config.html_static_path.append(str(ASSETS))
+    app.add_css_file("lth_book.css", priority=900)
+
+
+def setup(app: Sphinx) -> dict:
+    os.environ["LTH_TUTORIAL_BUILD"] = "1"
+    app.add_html_math_renderer(
+        "mathml",
+        inline_renderers=(visit_inline_math, None),
+        block_renderers=(visit_display_math, None),
+    )
+    app.connect("builder-inited", add_assets)
+    app.connect("env-get-outdated", always_read_api_page)
+    app.connect("source-read", fill_api_page)
+    # Before napoleon (500) reads the sections of a docstring.
+    app.connect("autodoc-process-docstring", plain_docstrings, priority=400)
+    app.connect("missing-reference", resolve_public_name)
+    app.connect("doctree-resolved", drop_thebe_config, priority=900)
+    app.connect("html-page-context", drop_thebe, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

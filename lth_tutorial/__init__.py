@@ -1,0 +1,118 @@
+"""A companion to the lottery ticket book: prune, rewind, control, measure.
+
+Four nouns carry everything, each a dictionary keyed by parameter name or a table: a *state*
+(weights), a *mask* (True = kept), *scores* (higher = keep) and *rows* (one measurement each).
+Read the modules in the order of the imports below.
+"""
+
+from lth_tutorial import exercises as check
+from lth_tutorial import plotting
+from lth_tutorial.claims import CLAIMS, Claim, claims
+from lth_tutorial.config import IMPConfig, TrainConfig, learning_rate
+from lth_tutorial.criteria import Scores, magnitude_scores, random_scores
+from lth_tutorial.data import Dataset, batch_indices, load_dataset, make_dataset
+from lth_tutorial.explore import Explorer, explore
+from lth_tutorial.lottery import (
+    IMPRound,
+    iterative_magnitude_pruning,
+    lottery_experiment,
+    rewind_,
+)
+from lth_tutorial.masks import (
+    Mask,
+    apply_mask_,
+    dense_mask,
+    density,
+    layer_densities,
+    load_mask,
+    overlap,
+    save_mask,
+    shuffle_within_layers,
+)
+from lth_tutorial.models import State, build_model, mlp, reinitialize, snapshot, state_hash
+from lth_tutorial.pruning import LayerCollapseWarning, keep_best, prune, prune_like
+from lth_tutorial.replicates import train_replicates
+from lth_tutorial.results import (
+    Interval,
+    load_provenance,
+    load_rows,
+    matching,
+    paired_difference,
+    recorded,
+    save_rows,
+    summarize,
+    t_interval,
+    widen,
+)
+from lth_tutorial.runtime import limit_threads, pick_device, versions
+from lth_tutorial.training import (
+    DivergenceWarning,
+    Metrics,
+    TrainResult,
+    evaluate,
+    train,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "apply_mask_",
+    "batch_indices",
+    "build_model",
+    "check",
+    "Claim",
+    "CLAIMS",
+    "claims",
+    "Dataset",
+    "dense_mask",
+    "density",
+    "DivergenceWarning",
+    "evaluate",
+    "explore",
+    "Explorer",
+    "IMPConfig",
+    "IMPRound",
+    "Interval",
+    "iterative_magnitude_pruning",
+    "keep_best",
+    "layer_densities",
+    "LayerCollapseWarning",
+    "learning_rate",
+    "limit_threads",
+    "load_dataset",
+    "load_mask",
+    "load_provenance",
+    "load_rows",
+    "lottery_experiment",
+    "magnitude_scores",
+    "make_dataset",
+    "Mask",
+    "matching",
+    "Metrics",
+    "mlp",
+    "overlap",
+    "paired_difference",
+    "pick_device",
+    "plotting",
+    "prune",
+    "prune_like",
+    "random_scores",
+    "recorded",
+    "reinitialize",
+    "rewind_",
+    "save_mask",
+    "save_rows",
+    "Scores",
+    "shuffle_within_layers",
+    "snapshot",
+    "State",
+    "state_hash",
+    "summarize",
+    "t_interval",
+    "train",
+    "train_replicates",
+    "TrainConfig",
+    "TrainResult",
+    "versions",
+    "widen",
+]

@@ -1,0 +1,305 @@
+"""Data sets as tensors on one device, and the order in which they are visited.
+
+Read this first: everything else takes a `Dataset`. There is no data loader. Images stay as
+they were stored (bytes, usually) and each minibatch is normalised on its way into the network,
+so that the whole of MNIST needs 55 MB and a batch is one indexing operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lth_tutorial.runtime import choose
+
+DATASETS = ("digits", "mnist")
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training, validation and test examples as tensors on one device.
+
+    Make your own with `make_dataset`; it checks the tensors and computes `mean` and `std`.
+
+    Attributes:
+        name: says the source too; it is printed in captions and written into records.
+        x_train, x_val, x_test: examples first, then any shape, e.g. [n, channels, height, width];
+            uint8 or float. The validation set may be empty (length 0).
+        y_train, y_val, y_test: int64 class labels in 0 … num_classes − 1, shape [n].
+        num_classes: number of classes.
+        mean, std: one number per channel (dimension 1 of the examples) of the training examples,
+            in the units in which they are stored (0 to 255 for MNIST).
+    """
+
+    name: str
+    x_train: Tensor
+    y_train: Tensor
+    x_val: Tensor
+    y_val: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    num_classes: int
+    mean: Tensor
+    std: Tensor
+
+    @property
+    def device(self) -> torch.device:
+        """The device of all tensors."""
+        return self.x_train.device
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one example, e.g. (1, 28, 28)."""
+        return tuple(self.x_train.shape[1:])
+
+    def to(self, device: torch.device | str) -> Dataset:
+        """Return the same data set with every tensor on `device`."""
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved = {k: v.to(device) for k, v in tensors.items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
+
+    def subset(self, n: int, seed: int = 0) -> Dataset:
+        """Return the data set with `n` of its training examples, drawn without replacement.
+
+        Validation and test sets, `mean` and `std` stay as they are, so that accuracies remain
+        comparable with those of the full data set.
+
+        Raises:
+            ValueError: if there are fewer than `n` training examples.
+        """
+        available = len(self.x_train)
+        if not 0 < n <= available:
+            raise ValueError(f"a subset takes 1 to {available} training examples; got {n!r}")
+        order = _generator_permutation(available, seed)[:n].to(self.device)
+        name = f"{self.name}[{n}]"
+        return replace(self, name=name, x_train=self.x_train[order], y_train=self.y_train[order])
+
+    def split(self, name: str) -> tuple[Tensor, Tensor]:
+        """Return examples and labels of the split "train", "val" or "test".
+
+        Raises:
+            ValueError: if there is no such split, or it is empty.
+        """
+        choose("split", name, SPLITS)
+        x, y = getattr(self, f"x_{name}"), getattr(self, f"y_{name}")
+        if len(x) == 0:
+            raise ValueError(
+                f"{self.name} has no {name} examples; load it with val=… greater than 0"
+                if name == "val"
+                else f"{self.name} has no {name} examples"
+            )
+        return x, y
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """Return `x` as float32, minus `mean`, over `std`.
+
+        Args:
+            x: examples of any of the splits, shape [..., channels, *rest].
+        """
+        trailing = (1,) * (len(self.shape) - 1)
+        shift, scale = self.mean.view(-1, *trailing), (1 / self.std).view(-1, *trailing)
+        return (x.float() - shift) * scale
+
+
+def make_dataset(
+    name: str,
+    train: tuple[Tensor, Tensor],
+    val: tuple[Tensor, Tensor] | None,
+    test: tuple[Tensor, Tensor],
+) -> Dataset:
+    """Return a `Dataset` of your own tensors, checked.
+
+    Args:
+        name: what captions and records will call it.
+        train, val, test: pairs of examples [n, channels, …] and integer labels [n];
+            `val` may be None.
+
+    Raises:
+        ValueError: for lengths, shapes or devices that do not agree, an empty training or test
+            set, NaN or infinite examples, or labels outside 0 … classes − 1.
+    """
+    if val is None:
+        val = train[0][:0], train[1][:0]
+    parts = {"train": train, "val": val, "test": test}
+    for split, (x, y) in parts.items():
+        _check_split(name, split, x, y, like=train[0])
+    num_classes = int(train[1].max()) + 1
+    for split, (_, y) in parts.items():
+        if len(y) and not 0 <= int(y.min()) <= int(y.max()) < num_classes:
+            raise ValueError(
+                f"{name}: {split} labels lie in {int(y.min())} … {int(y.max())}, but the training "
+                f"labels name the classes 0 … {num_classes - 1}"
+            )
+    mean, std = _channel_statistics(train[0])
+    (x, y), (xv, yv), (xt, yt) = train, val, test
+    return Dataset(name, x, y.long(), xv, yv.long(), xt, yt.long(), num_classes, mean, std)
+
+
+def load_dataset(
+    name: str,
+    *,
+    root: str | Path | None = None,
+    download: bool = True,
+    device: torch.device | str = "cpu",
+    val: int | None = None,
+) -> Dataset:
+    """Return a data set by name, ready to train on.
+
+    Args:
+        name: "digits" (1,797 real 8×8 images, part of the package, no network needed) or
+            "mnist" (60,000 + 10,000 images of 28×28, downloaded by torchvision).
+        root: folder that holds, or will hold, the downloaded files; default
+            `~/.cache/lth_tutorial`.
+        download: whether missing files may be downloaded.
+        device: where the tensors go.
+        val: how many images to hold out of the training set, by one fixed permutation; default
+            300 for digits and 5,000 otherwise. With 0 there are no validation figures.
+
+    Raises:
+        ValueError: for an unknown name, or a `val` that leaves nothing to train on.
+        FileNotFoundError: if files are missing and `download` is False.
+    """
+    choose("data set", name, DATASETS)
+    if name == "digits":
+        x, y, x_test, y_test = _read_digits()
+        val = 300 if val is None else val
+    else:
+        x, y, x_test, y_test = _read_mnist(root, download)
+        val = 5_000 if val is None else val
+    if not 0 <= val < len(x):
+        raise ValueError(
+            f"val holds out 0 to {len(x) - 1} of the {len(x)} training images; got {val!r}"
+        )
+    order = _generator_permutation(len(x), 0)
+    held_out, kept = order[:val], order[val:]
+    data = make_dataset(
+        name, (x[kept], y[kept]), (x[held_out], y[held_out]) if val else None, (x_test, y_test)
+    )
+    return data.to(device)
+
+
+def batch_indices(n: int, batch_size: int, step: int, data_seed: int) -> Tensor:
+    """Return which of `n` training examples make up the minibatch of a step, shape [batch_size].
+
+    A pure function of (data_seed, step): training from a step-k snapshot sees the batches that
+    the uninterrupted run would have seen. Each epoch is a new permutation without its incomplete
+    last batch.
+    """
+    per_epoch = n // batch_size
+    epoch, i = divmod(step, per_epoch)
+    return epoch_permutation(n, data_seed, epoch)[i * batch_size : (i + 1) * batch_size]
+
+
+@lru_cache(maxsize=64)
+def epoch_permutation(n: int, data_seed: int, epoch: int) -> Tensor:
+    """Return the order in which an epoch visits `n` examples, shape [n]."""
+    return _generator_permutation(n, data_seed, epoch)
+
+
+def augment(x: Tensor, step: int, data_seed: int, pad: int = 4) -> Tensor:
+    """Return images randomly shifted by up to `pad` pixels and mirrored left to right.
+
+    The usual CIFAR augmentation, as a pure function of (data_seed, step), computed on the
+    images' own device.
+
+    Args:
+        x: normalised images, shape [batch, channels, height, width]; the border is filled with
+            zeros, that is, with the mean colour.
+    """
+    n, _, height, width = x.shape
+    generator = generator_for(data_seed, step, 1)
+    dy, dx = torch.randint(0, 2 * pad + 1, (2, n, 1), generator=generator)
+    mirror = torch.rand(n, 1, generator=generator) < 0.5
+    columns = torch.arange(width).expand(n, width)
+    columns = torch.where(mirror, width - 1 - columns, columns) + dx
+    rows = torch.arange(height) + dy
+    padded = torch.nn.functional.pad(x, (pad, pad, pad, pad))
+    image = torch.arange(n, device=x.device)[:, None, None]
+    rows, columns = rows.to(x.device)[:, :, None], columns.to(x.device)[:, None, :]
+    return padded.permute(0, 2, 3, 1)[image, rows, columns].permute(0, 3, 1, 2)
+
+
+def generator_for(*key: int) -> torch.Generator:
+    """Return a CPU generator whose stream belongs to the whole numbers of `key` alone.
+
+    The numbers are mixed, not added: (1, 2) and (2, 1) give unrelated streams.
+    """
+    seed = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(seed) >> 1)
+
+
+def _generator_permutation(n: int, *key: int) -> Tensor:
+    return torch.randperm(n, generator=generator_for(*key))
+
+
+def _check_split(name: str, split: str, x: Tensor, y: Tensor, like: Tensor) -> None:
+    if x.ndim < 2:
+        raise ValueError(
+            f"{name}: {split} examples need a channel dimension, shape [n, channels, …]; "
+            f"got {tuple(x.shape)}"
+        )
+    if len(x) != len(y) or y.ndim != 1:
+        raise ValueError(
+            f"{name}: {split} has {len(x)} examples and labels of shape {tuple(y.shape)}; "
+            f"one label per example is needed"
+        )
+    if len(x) == 0 and split != "val":
+        raise ValueError(f"{name}: the {split} set is empty")
+    if x.shape[1:] != like.shape[1:] or x.device != like.device or y.device != like.device:
+        raise ValueError(
+            f"{name}: {split} examples are {tuple(x.shape[1:])} on {x.device} with labels on "
+            f"{y.device}, training examples are {tuple(like.shape[1:])} on {like.device}"
+        )
+    if y.is_floating_point() or y.dtype == torch.bool:
+        raise ValueError(f"{name}: {split} labels are whole numbers; got {y.dtype}")
+    if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+        bad = int((~torch.isfinite(x)).flatten(1).any(dim=1).sum())
+        raise ValueError(f"{name}: {bad} of {len(x)} {split} examples contain NaN or infinity")
+
+
+def _channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    # float64, in slices: a float copy of all of CIFAR-10 would need 1.2 GB.
+    channels = x.shape[1]
+    total = torch.zeros(channels, dtype=torch.float64, device=x.device)
+    squares, count = torch.zeros_like(total), 0
+    for part in x.split(5_000):
+        part = part.transpose(0, 1).reshape(channels, -1).double()
+        total, squares = total + part.sum(dim=1), squares + (part * part).sum(dim=1)
+        count += part.shape[1]
+    mean = total / count
+    std = (squares / count - mean * mean).clamp(min=0).sqrt()
+    # A constant channel carries no information; dividing by 1 leaves it at zero.
+    std = torch.where(std > 1e-6, std, torch.ones_like(std))
+    return mean.float(), std.float()
+
+
+def _read_digits() -> tuple[Tensor, ...]:
+    with (files("lth_tutorial") / "_data" / "digits.npz").open("rb") as file:
+        arrays: Sequence[np.ndarray] = [*np.load(file, allow_pickle=False).values()]
+    return tuple(torch.from_numpy(a) for a in arrays)
+
+
+def _read_mnist(root: str | Path | None, download: bool) -> tuple[Tensor, ...]:
+    from torchvision.datasets import MNIST
+
+    root = Path.home() / ".cache" / "lth_tutorial" if root is None else Path(root)
+    try:
+        train = MNIST(root, train=True, download=download)
+        test = MNIST(root, train=False, download=download)
+    except RuntimeError as error:
+        if "not found" in str(error).lower():
+            raise FileNotFoundError(
+                f"no MNIST files in {root / 'MNIST' / 'raw'} and download is {download}; "
+                f"pass download=True, the root that holds them, or use the embedded 'digits'"
+            ) from error
+        raise
+    (x, y), (xt, yt) = (train.data, train.targets), (test.data, test.targets)
+    return x[:, None], y, xt[:, None], yt

@@ -1,0 +1,15 @@
+"""Checks for the exercises: they test properties, and a failure names the idea that was missed.
+
+The book reaches them as `lt.check.…`. A check takes the reader's answer, a number or a function,
+and returns a `Check`; it never raises, so that a notebook with open exercises still runs from top
+to bottom. Read `outcome` first, then the checks in the order of the chapters' exercises.
+"""
+
+from __future__ import annotations
+
+from lth_tutorial.exercises.counting import remaining_weights
+from lth_tutorial.exercises.magnitude import magnitude_pruning
+from lth_tutorial.exercises.outcome import Check
+from lth_tutorial.exercises.tickets import control, rewind
+
+__all__ = ["Check", "control", "magnitude_pruning", "remaining_weights", "rewind"]

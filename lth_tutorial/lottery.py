@@ -1,0 +1,376 @@
+"""Lottery tickets: iterative magnitude pruning, rewinding, and the controls.
+
+One round: train, remove the smallest of the remaining weights, put the others back to where they
+were at `rewind_step`. A ticket is only interesting beside its controls, so `lottery_experiment`
+trains all of them by default, over several seeds, and returns one row per arm, seed and round.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from lth_tutorial.config import IMPConfig, TrainConfig, retraining_config
+from lth_tutorial.criteria import magnitude_scores
+from lth_tutorial.data import Dataset
+from lth_tutorial.masks import Mask, dense_mask, density, masked_state, shuffle_within_layers
+from lth_tutorial.models import State, build_model, snapshot, state_hash
+from lth_tutorial.pruning import check_fractions, prune, prune_like
+from lth_tutorial.replicates import available_workers, can_stack, map_seeds, train_replicates
+from lth_tutorial.runtime import choose, progress_bar
+from lth_tutorial.training import TrainResult, divergence_message, evaluate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ARMS = ("ticket", "reinit", "random", "one_shot")
+OTHER_INITIALIZATION = 1_000_000
+"""Added to a seed to draw the other initialisation of the re-initialised control."""
+
+
+@dataclass(frozen=True)
+class IMPRound:
+    """One round of iterative magnitude pruning.
+
+    Attributes:
+        index: 0 is the dense network.
+        density: share of prunable weights that remain, in [0, 1].
+        accuracy: on the test set after training, in [0, 1].
+        mask: the weights that remain.
+        state: the trained weights.
+        start: the weights that this round was trained from, pruned ones zero.
+        result: everything that `train` returned for this round.
+    """
+
+    index: int
+    density: float
+    accuracy: float
+    mask: Mask
+    state: State
+    start: State
+    result: TrainResult
+
+
+def iterative_magnitude_pruning(
+    model: nn.Module,
+    data: Dataset,
+    train_config: TrainConfig,
+    imp_config: IMPConfig,
+    *,
+    data_seed: int = 0,
+) -> list[IMPRound]:
+    """Train, prune and rewind the model for `imp_config.rounds` rounds.
+
+    The model arrives with its initial weights and leaves with those of the last round. Every
+    rewind is proved: the snapshot's hash, and the weights that training began with, are checked.
+
+    Returns:
+        rounds + 1 rounds, the first of them dense.
+
+    Raises:
+        ValueError: for a rewind step beyond the run, or a configuration that does not fit the
+            model, before training starts.
+        FloatingPointError: if training diverges; names round and step.
+
+    Source: Frankle & Carbin 2019, section 1 (iterative pruning); with `rewind_step` > 0,
+    Frankle et al. 2020 (linear mode connectivity), section 4.
+    """
+    _check_fits(model, train_config, imp_config)
+    rounds = []
+    total = _steps_of_arm(train_config, imp_config) + train_config.steps
+    with progress_bar(total, "pruning") as bar:
+        run = _imp_rounds({data_seed: model}, data, train_config, imp_config, bar.update)
+        for current in (by_seed[data_seed] for by_seed in run):
+            if current.result.diverged_step is not None:
+                message = divergence_message(current.result.diverged_step, data_seed, train_config)
+                raise FloatingPointError(f"round {current.index}: {message}")
+            rounds.append(current)
+    return rounds
+
+
+def lottery_experiment(
+    model: str | Callable[[int], nn.Module],
+    data: Dataset,
+    train_config: TrainConfig,
+    imp_config: IMPConfig,
+    *,
+    arms: Sequence[str] = ARMS,
+    seeds: Sequence[int] = range(8),
+    workers: int | None = None,
+) -> pd.DataFrame:
+    """Compare lottery tickets with their controls; one row per arm, seed and round.
+
+    Args:
+        model: a name for `build_model`, or a function from a seed to a module.
+        arms: any of "ticket" (iterative magnitude pruning), "reinit" (the ticket's mask on
+            another initialisation, trained to the same rewind step), "random" (the ticket's mask
+            shuffled within layers, on the ticket's own start weights) and "one_shot" (the dense
+            network pruned once to the ticket's counts, and rewound). All train equally long on
+            the same batches.
+        seeds: replicates; a seed draws the initial weights and the order of the data.
+        workers: processes for networks that are not trained as one stack; default one per core.
+
+    Returns:
+        A frame with the columns arm, seed, round (0 is the dense network, the same row in every
+        arm), density, accuracy (test, [0, 1]; missing where training diverged), start_accuracy
+        (test accuracy of the masked network before its first step), train_accuracy,
+        early_stop_step (minimum validation loss), early_stop_accuracy (test, there), steps_to_90
+        and steps_to_95 (first validation point with that accuracy), steps_to_90_censored and
+        steps_to_95_censored (never reached: then the value is the budget), mean_val_accuracy
+        (over the run) and diverged_step (missing where none).
+
+    Raises:
+        ValueError: for unknown arms, repeated seeds, or configurations that do not fit.
+
+    Warns:
+        DivergenceWarning: naming step and seed; that replicate has no later rounds.
+    """
+    import pandas as pd
+
+    arms, seeds = _check_design(arms, seeds)
+    build = _builder(model, data)
+    probes = [build(seeds[0]), build(seeds[-1])]
+    _check_fits(probes[0], train_config, imp_config)
+    if can_stack(probes) or data.device.type != "cpu":
+        rows = _experiment(build, data, train_config, imp_config, arms, seeds)
+    else:
+
+        def one_seed(seed: int) -> list[dict]:
+            return _experiment(build, data, train_config, imp_config, arms, [seed])
+
+        workers = available_workers() if workers is None else workers
+        rows = list(itertools.chain(*map_seeds(one_seed, seeds, workers=workers)))
+    frame = pd.DataFrame(rows)
+    rank = frame["arm"].map({arm: i for i, arm in enumerate(arms)})
+    frame = frame.assign(rank=rank).sort_values(["rank", "seed", "round"], ignore_index=True)
+    steps = ("early_stop_step", "steps_to_90", "steps_to_95", "diverged_step")
+    return frame.drop(columns="rank").astype(dict.fromkeys(steps, "Int64"))
+
+
+def rewind_(model: nn.Module, start: State, mask: Mask) -> None:
+    """Put the model back to the weights of a snapshot, pruned weights zero, in place."""
+    model.load_state_dict(masked_state(start, mask))
+
+
+def check_rewound(began_with: State, rewind_point: State, mask: Mask, expected_hash: str) -> None:
+    """Raise unless training began with exactly the rewind point under the mask.
+
+    Raises:
+        RuntimeError: if the snapshot was changed since it was taken, or was not loaded: the most
+            common silent faults in lottery ticket code.
+    """
+    if state_hash(rewind_point) != expected_hash:
+        raise RuntimeError(
+            "the rewind point is no longer what it was when it was saved: something trained or "
+            "wrote into the snapshot"
+        )
+    if state_hash(began_with) != state_hash(masked_state(rewind_point, mask)):
+        raise RuntimeError("training did not begin with the rewind point: the rewind is missing")
+
+
+def _imp_rounds(
+    models: dict[int, nn.Module],
+    data: Dataset,
+    config: TrainConfig,
+    imp: IMPConfig,
+    on_step: Callable[[], object],
+) -> Iterator[dict[int, IMPRound]]:
+    """Yield one `IMPRound` per seed, round by round; a seed that diverged has no later rounds."""
+    retraining = retraining_config(config, imp)
+    masks = {seed: dense_mask(model) for seed, model in models.items()}
+    results = _train(models, data, config, save_at={imp.rewind_step}, on_step=on_step)
+    yield _as_rounds(0, models, data, masks, results)
+    points = {s: r.snapshots[imp.rewind_step] for s, r in results.items() if _converged(r)}
+    hashes = {seed: state_hash(point) for seed, point in points.items()}
+    for index in range(1, imp.rounds + 1):
+        trained = {seed: r.final for seed, r in results.items() if _converged(r)}
+        if not trained:
+            return
+        models = {seed: models[seed] for seed in trained}
+        masks = {
+            seed: prune(
+                magnitude_scores(state, masks[seed]), masks[seed], imp.fraction, scope=imp.scope
+            )
+            for seed, state in trained.items()
+        }
+        rewinding = imp.after_pruning == "rewind"
+        starts = points if rewinding else trained
+        results = _train_from(
+            models, starts, masks, data, retraining, imp.rewind_step, on_step=on_step
+        )
+        for seed, result in results.items():
+            if rewinding:
+                check_rewound(result.start, points[seed], masks[seed], hashes[seed])
+        yield _as_rounds(index, models, data, masks, results)
+
+
+def _experiment(
+    build: Callable[[int], nn.Module],
+    data: Dataset,
+    config: TrainConfig,
+    imp: IMPConfig,
+    arms: Sequence[str],
+    seeds: Sequence[int],
+) -> list[dict]:
+    """Return the rows of some seeds, trained side by side."""
+    models = {seed: build(seed) for seed in seeds}
+    rows: list[dict] = []
+    total = _steps_of_arm(config, imp) * len({"ticket", *arms}) + 2 * config.steps
+    with progress_bar(total * len(seeds), "lottery experiment") as bar:
+        tickets = _imp_rounds(models, data, config, imp, bar.update)
+        dense = next(tickets)
+        for arm in arms:
+            rows += _rows(arm, models, data, dense)
+        starts = {s: d.result.snapshots.get(imp.rewind_step) for s, d in dense.items()}
+        others = _other_starts(build, data, config, imp, seeds, bar) if "reinit" in arms else {}
+        for ticket in tickets:
+            masks = {seed: current.mask for seed, current in ticket.items()}
+            for arm in arms:
+                if arm == "ticket":
+                    rows += _rows(arm, models, data, ticket)
+                    continue
+                arm_masks = {s: _arm_mask(arm, s, m, dense[s], imp) for s, m in masks.items()}
+                arm_models = {seed: models[seed] for seed in masks}
+                results = _train_from(
+                    arm_models, others if arm == "reinit" else starts, arm_masks, data, config,
+                    imp.rewind_step, on_step=bar.update,
+                )  # fmt: skip
+                index = next(iter(ticket.values())).index
+                rounds = _as_rounds(index, arm_models, data, arm_masks, results)
+                rows += _rows(arm, models, data, rounds)
+    return rows
+
+
+def _arm_mask(arm: str, seed: int, ticket: Mask, dense: IMPRound, imp: IMPConfig) -> Mask:
+    if arm == "random":
+        return shuffle_within_layers(ticket, seed)
+    if arm == "one_shot":
+        scores = magnitude_scores(dense.state, dense.mask)
+        return prune_like(scores, dense.mask, ticket, scope=imp.scope)
+    return ticket
+
+
+def _other_starts(build, data, config, imp, seeds, bar) -> dict[int, State]:
+    """Return another initialisation for every seed, trained to the rewind step."""
+    others = {seed: build(seed + OTHER_INITIALIZATION) for seed in seeds}
+    k = imp.rewind_step
+    if k == 0:
+        return {seed: snapshot(other) for seed, other in others.items()}
+    results = _train(others, data, config, stop_step=k, save_at={k}, on_step=bar.update)
+    return {seed: result.final for seed, result in results.items()}
+
+
+def _train(models: dict[int, nn.Module], data, config, **options) -> dict[int, TrainResult]:
+    seeds = list(models)
+    results = train_replicates(
+        list(models.values()), data, config, data_seeds=seeds, **options
+    )
+    return dict(zip(seeds, results, strict=True))
+
+
+def _train_from(
+    models, starts, masks, data, config, start_step, *, on_step
+) -> dict[int, TrainResult]:
+    for seed, model in models.items():
+        rewind_(model, starts[seed], masks[seed])
+    return _train(
+        models, data, config, masks=[masks[seed] for seed in models], start_step=start_step,
+        on_step=on_step,
+    )  # fmt: skip
+
+
+def _converged(result: TrainResult) -> bool:
+    return result.diverged_step is None
+
+
+def _as_rounds(index, models, data, masks, results) -> dict[int, IMPRound]:
+    rounds = {}
+    for seed, result in results.items():
+        accuracy = evaluate(models[seed], data).accuracy if _converged(result) else math.nan
+        rounds[seed] = IMPRound(
+            index, density(masks[seed]), accuracy, masks[seed], result.final, result.start, result
+        )
+    return rounds
+
+
+def _rows(arm: str, models, data: Dataset, rounds: dict[int, IMPRound]) -> list[dict]:
+    return [_row(arm, seed, models[seed], data, current) for seed, current in rounds.items()]
+
+
+def _row(arm: str, seed: int, model: nn.Module, data: Dataset, current: IMPRound) -> dict:
+    result = current.result
+    to_90, censored_90 = result.steps_to(0.90)
+    to_95, censored_95 = result.steps_to(0.95)
+
+    def accuracy(state: State | None, split: str = "test") -> float:
+        if state is None or not _converged(result):
+            return math.nan
+        model.load_state_dict(state)
+        return evaluate(model, data, split).accuracy
+
+    return {
+        "arm": arm,
+        "seed": seed,
+        "round": current.index,
+        "density": current.density,
+        "accuracy": current.accuracy,
+        "start_accuracy": accuracy(result.start),
+        "train_accuracy": accuracy(result.final, "train"),
+        "early_stop_step": result.early_stop_step,
+        "early_stop_accuracy": accuracy(result.early_stop),
+        "steps_to_90": to_90,
+        "steps_to_90_censored": censored_90,
+        "steps_to_95": to_95,
+        "steps_to_95_censored": censored_95,
+        "mean_val_accuracy": result.mean_val_accuracy,
+        "diverged_step": result.diverged_step,
+    }
+
+
+def _builder(model: str | Callable[[int], nn.Module], data: Dataset) -> Callable[[int], nn.Module]:
+    """Return a function from a seed to a model on data's device."""
+    if isinstance(model, nn.Module) or not (isinstance(model, str) or callable(model)):
+        raise ValueError(
+            f"model is a name or a function from a seed to a module, so that every seed gets its "
+            f"own initial weights; got {type(model).__name__}"
+        )
+
+    def build(seed: int) -> nn.Module:
+        made = build_model(model, seed=seed, data=data) if isinstance(model, str) else model(seed)
+        return made.to(data.device)
+
+    return build
+
+
+def _check_design(arms: Sequence[str], seeds: Sequence[int]) -> tuple[list[str], list[int]]:
+    arms = [arms] if isinstance(arms, str) else list(arms)
+    seeds = list(seeds)
+    for arm in arms:
+        choose("arm", arm, ARMS)
+    whole = all(isinstance(seed, int) and 0 <= seed < OTHER_INITIALIZATION for seed in seeds)
+    if not arms or len(set(arms)) < len(arms):
+        raise ValueError(f"arms are one or more different names; got {arms}")
+    if not seeds or not whole or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"seeds are one or more different whole numbers in 0 … {OTHER_INITIALIZATION - 1}; "
+            f"got {seeds}"
+        )
+    return arms, seeds
+
+
+def _check_fits(model: nn.Module, config: TrainConfig, imp: IMPConfig) -> None:
+    if imp.rewind_step >= config.steps:
+        raise ValueError(
+            f"rewind_step {imp.rewind_step} leaves nothing to train: the run has "
+            f"{config.steps} steps"
+        )
+    check_fractions(imp.fraction, dense_mask(model), imp.scope)
+
+
+def _steps_of_arm(config: TrainConfig, imp: IMPConfig) -> int:
+    return imp.rounds * (config.steps - imp.rewind_step)

@@ -1,0 +1,152 @@
+"""What all figures share: one colour and marker per method, words for quantities, a white card."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from lth_tutorial.runtime import choose
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from pandas import DataFrame, Series
+
+METHODS: dict[str, dict[str, str]] = {
+    "dense": {"label": "dense network", "color": "#000000", "marker": "o"},
+    "ticket": {"label": "ticket (pruned iteratively)", "color": "#0072B2", "marker": "o"},
+    "reinit": {"label": "ticket's mask, new weights", "color": "#DD7711", "marker": "s"},
+    "random": {"label": "shuffled mask, ticket's weights", "color": "#808080", "marker": "^"},
+    "one_shot": {"label": "pruned in one shot", "color": "#7A4419", "marker": "D"},
+    "edge_popup": {"label": "supermask (edge-popup)", "color": "#009E73", "marker": "P"},
+    "biprop": {"label": "supermask (biprop)", "color": "#00624A", "marker": "X"},
+}
+"""Label, colour and marker of every method: the same in every chapter, also told apart in grey."""
+
+VALUES: dict[str, str] = {
+    "accuracy": "test accuracy (%)",
+    "start_accuracy": "test accuracy before training (%)",
+    "early_stop_accuracy": "test accuracy at the early-stop step (%)",
+    "mean_val_accuracy": "validation accuracy, mean over training (%)",
+    "val_accuracy": "validation accuracy (%)",
+    "val_loss": "validation loss",
+    "early_stop_step": "steps to the lowest validation loss",
+    "steps_to_90": "steps to 90% validation accuracy",
+    "steps_to_95": "steps to 95% validation accuracy",
+}
+"""Axis label of every measured quantity. Those in percent are stored as shares in [0, 1]."""
+
+FONT = 11  # points on a figure 6.4 inches wide, so that a phone still shows readable text
+LEGEND_FONT = 10
+
+
+def new_figure(width: float = 6.4, height: float = 4.6) -> tuple[Figure, Axes]:
+    """Return an empty white figure that pyplot has let go of, and its axes.
+
+    A notebook shows a figure that pyplot still holds as well as the value of the cell: the same
+    figure twice.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
+    plt.close(figure)
+    # Opaque, whatever the reader's settings: black text must not end up on a dark page.
+    figure.set_facecolor("white")
+    axes.set_facecolor("white")
+    axes.tick_params(which="both", labelsize=FONT, colors="black")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(True, color="#E3E3E3", linewidth=0.8)
+    axes.set_axisbelow(True)
+    for text in (axes.xaxis.label, axes.yaxis.label, axes.title):
+        text.set(fontsize=FONT, color="black")
+    return figure, axes
+
+
+def not_yet_run(name: str) -> Figure:
+    """Return a placeholder for the figure of a record that does not exist yet."""
+    figure, axes = new_figure(height=2.4)
+    axes.axis("off")
+    axes.text(0.5, 0.62, "not yet run", ha="center", va="center", fontsize=18)
+    axes.text(0.5, 0.32, f"record: {name}", ha="center", va="center", fontsize=FONT)
+    return figure
+
+
+def check_rows(rows: DataFrame, columns: Iterable[str], arms: Sequence[str] | None) -> list[str]:
+    """Return the arms to draw, in the order of `METHODS` unless `arms` says otherwise.
+
+    Raises:
+        ValueError: for a missing column, or an arm that is unknown or has no rows.
+    """
+    for column in columns:
+        choose("column", column, rows.columns)
+    present = list(dict.fromkeys(rows["arm"]))
+    for arm in present:
+        choose("arm in the rows:", arm, METHODS)
+    if arms is None:
+        return [arm for arm in METHODS if arm in present and arm != "dense"]
+    arms = [arms] if isinstance(arms, str) else arms
+    return [choose("arm", arm, [*present, "dense"]) for arm in arms]
+
+
+def scale_of(value: str) -> int:
+    """Return 100 for a share that is shown in percent, else 1."""
+    return 100 if VALUES.get(value, "").endswith("(%)") else 1
+
+
+def value_label(value: str) -> str:
+    """Return a quantity in words with its unit, broken into lines that fit the axis."""
+    return textwrap.fill(VALUES.get(value, value), 34)
+
+
+def draw_band(
+    axes: Axes, x: Series, summary: DataFrame, arm: str, value: str, **line: object
+) -> None:
+    """Draw a mean line with its 95% band in the style of a method."""
+    style, scale = METHODS[arm], scale_of(value)
+    low, high = scale * summary["low"], scale * summary["high"]
+    axes.fill_between(x, low, high, color=style["color"], alpha=0.18, linewidth=0)
+    look = {key: style[key] for key in ("label", "color", "marker")} | line
+    axes.plot(x, scale * summary["mean"], markersize=5.5, zorder=3, **look)
+
+
+def density_axis(axes: Axes, densities: Series) -> None:
+    """Make the horizontal axis logarithmic, falling to the right, labelled in percent."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    low, high = densities.min(), densities.max()
+    percents = [step * 10.0**power for power in range(2, -5, -1) for step in (5, 2, 1)]
+    if high / low < 12:
+        percents = [100, 80, 60, 40, 30, 20, 10]
+    ticks = [p / 100 for p in percents if low / 1.05 <= p / 100 <= high * 1.05]
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.3g}%"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(high * 1.08, low / 1.08)
+    axes.set_xlabel("weights remaining (log scale)")
+
+
+def replicates_note(rows: DataFrame, value: str) -> str:
+    """Return in words what lines and bands are, and over how many replicates."""
+    counts = rows.dropna(subset=[value]).groupby(["arm", "round"])["seed"].nunique()
+    if counts.empty:
+        return "no finished run"
+    low, high = int(counts.min()), int(counts.max())
+    if high == 1:
+        return "single run, no interval"
+    return f"mean and 95% interval, n = {high if low == high else f'{low} to {high}'}"
+
+
+def draw_legend(axes: Axes, title: str) -> None:
+    """Put the legend below the axes, where it covers no data."""
+    axes.figure.legend(
+        loc="outside lower center",
+        ncols=2,
+        title=title,
+        fontsize=LEGEND_FONT,
+        title_fontsize=LEGEND_FONT,
+        frameon=False,
+        columnspacing=1.2,
+        handlelength=1.8,
+    )

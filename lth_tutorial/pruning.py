@@ -1,0 +1,213 @@
+"""Pruning: from scores to a smaller mask, with exact counts.
+
+A plain threshold on magnitudes fails on ties: on [.5, -.5, .5, -.5, .1], removing 40 % with a
+strict threshold keeps nothing. Here exactly the requested number of weights survives, and among
+equal scores the one with the lower index is kept.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lth_tutorial.criteria import Scores
+from lth_tutorial.masks import Mask, check_mask
+from lth_tutorial.runtime import choose
+
+Scope = Literal["global", "layer"]
+SCOPES = ("global", "layer")
+
+
+class LayerCollapseWarning(UserWarning):
+    """A layer has no weights left, or will have none at the next such pruning."""
+
+
+def prune(
+    scores: Scores,
+    mask: Mask,
+    fraction: float | Mapping[str, float],
+    *,
+    scope: Scope = "global",
+    min_per_layer: int = 0,
+) -> Mask:
+    """Return a mask without the lowest-scored `fraction` of the weights that `mask` keeps.
+
+    The number removed is `round(fraction * remaining)`, exactly. Pruned weights never return,
+    whatever their score.
+
+    Args:
+        scores: importance per weight, higher = keep; same names and shapes as the mask.
+        mask: the weights that remain so far.
+        fraction: share of the *remaining* weights to remove, in (0, 1); with scope "layer" it may
+            be a mapping from every parameter name to a share in [0, 1), 0 leaving a layer alone.
+        scope: "global" ranks all weights together, "layer" within each layer.
+        min_per_layer: weights that every layer keeps at least (all of them, if it has no more);
+            the others make up for them. Guards against layer collapse.
+
+    Raises:
+        ValueError: for a fraction out of range, an unknown scope or layer, NaN scores, or a
+            `min_per_layer` that leaves too little to remove.
+
+    Warns:
+        LayerCollapseWarning: naming each layer that is now empty or will be at this pace.
+    """
+    fractions = check_fractions(fraction, mask, scope)
+    remaining = {name: int(kept.sum()) for name, kept in mask.items()}
+    if scope == "global":
+        total = sum(remaining.values())
+        keep: int | dict[str, int] = total - round(float(fraction) * total)
+    else:
+        keep = {name: n - round(fractions[name] * n) for name, n in remaining.items()}
+    pruned = keep_best(scores, mask, keep, min_per_layer=min_per_layer)
+    _warn_of_collapse(mask, pruned)
+    return pruned
+
+
+def prune_like(scores: Scores, mask: Mask, target: Mask, *, scope: Scope = "global") -> Mask:
+    """Return a mask with as many weights as `target`, chosen by `scores` in one step.
+
+    Gives one-shot pruning the density of an iterative ticket: with scope "layer" layer by layer,
+    with "global" in total.
+
+    Raises:
+        ValueError: if `mask` keeps fewer weights than `target`, or the masks do not fit.
+    """
+    check_mask(target, mask)
+    choose("scope", scope, SCOPES)
+    counts = {name: int(kept.sum()) for name, kept in target.items()}
+    keep = counts if scope == "layer" else sum(counts.values())
+    return keep_best(scores, mask, keep)
+
+
+def keep_best(
+    scores: Scores, mask: Mask, keep: int | Mapping[str, int], *, min_per_layer: int = 0
+) -> Mask:
+    """Return the mask of the highest-scored weights among those that `mask` keeps.
+
+    Args:
+        keep: how many weights survive: in all, or by parameter name.
+
+    Raises:
+        ValueError: for NaN scores, scores that do not fit the mask, or counts out of range.
+    """
+    _check_scores(scores, mask)
+    if isinstance(keep, Mapping):
+        result = {}
+        for name, kept in mask.items():
+            n = max(keep[name], min(min_per_layer, int(kept.sum())))
+            result[name] = _best(scores[name].flatten(), kept.flatten(), n, name).view_as(kept)
+        return result
+    values = torch.cat([scores[name].flatten() for name in mask])
+    allowed = torch.cat([kept.flatten() for kept in mask.values()])
+    if min_per_layer:
+        values = _protect_best(values, scores, mask, min_per_layer, keep)
+    chosen = _best(values, allowed, keep, "the network").split([m.numel() for m in mask.values()])
+    return {name: part.view_as(mask[name]) for name, part in zip(mask, chosen, strict=True)}
+
+
+def _best(values: Tensor, allowed: Tensor, keep: int, where: str) -> Tensor:
+    """Return a boolean vector of the `keep` largest allowed values, ties to the lower index."""
+    candidates = allowed.nonzero().squeeze(1)
+    n = len(candidates)
+    if not 0 <= keep <= n:
+        raise ValueError(f"cannot keep {keep} weights of {where}: {n} remain")
+    chosen = torch.zeros_like(allowed)
+    if keep == 0:
+        return chosen
+    if keep == n:
+        return allowed.clone()
+    candidate_values = values[candidates]
+    threshold = _kth_smallest(candidate_values, n - keep)
+    above = candidate_values > threshold
+    tied = (candidate_values == threshold).nonzero().squeeze(1)
+    above[tied[: keep - int(above.sum())]] = True
+    chosen[candidates[above]] = True
+    return chosen
+
+
+def _kth_smallest(values: Tensor, k: int) -> Tensor:
+    """Return the value at position k (from 0) of the sorted values, without sorting them."""
+    if values.device.type == "cpu" and values.dtype in (torch.float32, torch.float64):
+        # A selection: 35 ms for 11 million values where torch.kthvalue takes 200.
+        return torch.from_numpy(np.partition(values.detach().numpy(), k)[k : k + 1])
+    return values.kthvalue(k + 1).values
+
+
+def _protect_best(values: Tensor, scores: Scores, mask: Mask, least: int, keep: int) -> Tensor:
+    protected = {
+        name: _best(scores[name].flatten(), m.flatten(), min(least, int(m.sum())), name)
+        for name, m in mask.items()
+    }
+    needed = sum(int(p.sum()) for p in protected.values())
+    if needed > keep:
+        raise ValueError(
+            f"min_per_layer={least} protects {needed} weights, but only {keep} are to be kept; "
+            f"lower it or the fraction"
+        )
+    return values.masked_fill(torch.cat(list(protected.values())), math.inf)
+
+
+def _check_scores(scores: Scores, mask: Mask) -> None:
+    for name in mask:
+        if name not in scores:
+            raise ValueError(f"there are no scores for {name}; scores name {', '.join(scores)}")
+        if scores[name].shape != mask[name].shape:
+            raise ValueError(
+                f"scores of {name} have shape {tuple(scores[name].shape)}, the mask "
+                f"{tuple(mask[name].shape)}"
+            )
+        broken = scores[name][mask[name]].isnan()
+        if bool(broken.any()):
+            raise ValueError(
+                f"{int(broken.sum())} of {broken.numel()} scores of {name} are NaN; "
+                f"did the training diverge?"
+            )
+
+
+def _check_fraction(fraction: object, name: str | None = None) -> float:
+    """Return a pruning fraction as a float, or raise a ValueError that says what is allowed."""
+    where = f" for {name}" if name else ""
+    allowed = "[0, 1)" if name else "(0, 1)"
+    good = isinstance(fraction, (int, float)) and not isinstance(fraction, bool)
+    if not good or not (0 < fraction < 1 or (name and fraction == 0)):
+        raise ValueError(
+            f"fraction is the share of remaining weights to prune, in {allowed}; "
+            f"got {fraction!r}{where}"
+        )
+    return float(fraction)
+
+
+def check_fractions(
+    fraction: float | Mapping[str, float], mask: Mask, scope: str
+) -> dict[str, float]:
+    """Return the fraction of every layer, or raise a ValueError that says what is wrong."""
+    choose("scope", scope, SCOPES)
+    if not isinstance(fraction, Mapping):
+        return dict.fromkeys(mask, _check_fraction(fraction))
+    if scope == "global":
+        raise ValueError("a fraction for each layer prunes layer by layer: pass scope='layer'")
+    for name in fraction:
+        choose("layer in fraction:", name, mask)
+    missing = [name for name in mask if name not in fraction]
+    if missing:
+        raise ValueError(f"no fraction for {', '.join(missing)}; 0 leaves a layer alone")
+    return {name: _check_fraction(share, name) for name, share in fraction.items()}
+
+
+def _warn_of_collapse(before: Mask, after: Mask) -> None:
+    for name in before:
+        had, has = int(before[name].sum()), int(after[name].sum())
+        if had and not has:
+            text = f"{name} has no weights left: nothing passes through it any more"
+        elif had > has and has * has < had:
+            text = f"{name} is about to die: {has} of {had} weights left, none at this pace"
+        else:
+            continue
+        hint = "; min_per_layer keeps a minimum"
+        warnings.warn(text + hint, LayerCollapseWarning, stacklevel=3)

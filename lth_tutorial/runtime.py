@@ -1,0 +1,93 @@
+"""The machine under the experiment: device, threads, progress bars, versions.
+
+Every chapter's setup cell calls `limit_threads` and `pick_device`; nothing else in the package
+chooses a device or a number of threads.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import platform
+import sys
+from collections.abc import Iterable
+
+import torch
+
+
+def pick_device() -> torch.device:
+    """Return the first CUDA device if there is one, else the CPU.
+
+    Call it once, at the top of a notebook or script. Functions of this package never choose a
+    device; they follow the tensors they are given.
+    """
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def limit_threads(n: int = 1) -> None:
+    """Use `n` CPU threads for PyTorch operations.
+
+    The networks of the live cells are so small that a second thread costs more in
+    synchronisation than it computes; replicates run in parallel instead.
+
+    Raises:
+        ValueError: if `n` is not a positive whole number.
+    """
+    if not isinstance(n, int) or n < 1:
+        raise ValueError(f"the number of threads is a whole number of at least 1; got {n!r}")
+    torch.set_num_threads(n)
+
+
+def versions() -> dict[str, str]:
+    """Return what a reader needs to know to repeat a run: package versions, system, device."""
+    import numpy
+    import pandas
+
+    from lth_tutorial import __version__
+
+    cuda = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
+    return {
+        "lth_tutorial": __version__,
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "pandas": pandas.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cuda_device": cuda,
+    }
+
+
+def in_book_build() -> bool:
+    """Return whether the book is being built: then nothing may write to the error stream.
+
+    The build sets the environment variable `LTH_TUTORIAL_BUILD`. Set it yourself to silence the
+    progress bars in a script.
+    """
+    return os.environ.get("LTH_TUTORIAL_BUILD", "") not in ("", "0")
+
+
+def progress_bar(total: int, description: str):
+    """Return a tqdm progress bar of `total` steps, for people only.
+
+    It is silent in the book build and where nobody watches (output that goes to a file).
+    """
+    from tqdm.auto import tqdm
+
+    watched = "ipykernel" in sys.modules or sys.stderr.isatty()
+    return tqdm(
+        total=total, desc=description, disable=in_book_build() or not watched, leave=False
+    )
+
+
+def choose(kind: str, name: object, known: Iterable[str]) -> str:
+    """Return `name` if it is one of the `known` names, else raise and suggest the nearest.
+
+    Raises:
+        ValueError: repeats `name`, lists what would work, and says which known name is nearest.
+    """
+    known = list(known)
+    if name in known:
+        return str(name)
+    nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    raise ValueError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(known)}")

@@ -1,0 +1,376 @@
+"""Training under a mask: one loop for one network or for many replicates at once.
+
+Three properties matter for lottery tickets, and each is tested. Pruned weights are exactly zero
+after *every* step, because the mask is applied after the optimiser (masking gradients is not
+enough: momentum and weight decay would revive them). Which batch a step sees depends on
+(data_seed, step) alone. And a snapshot is a copy that later training cannot change.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lth_tutorial.config import TrainConfig, learning_rate
+from lth_tutorial.data import Dataset, augment, epoch_permutation, generator_for
+from lth_tutorial.groups import SingleModel, Stack, split_states
+from lth_tutorial.masks import Mask, check_mask, prunable_weights
+from lth_tutorial.models import State
+from lth_tutorial.runtime import progress_bar
+
+_EVALUATION_CHUNK = 2_000
+
+
+class DivergenceWarning(UserWarning):
+    """The loss of a replicate became NaN or infinite; the others went on."""
+
+
+class Metrics(NamedTuple):
+    """Mean cross-entropy (nats) and accuracy in [0, 1] on one split."""
+
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What one training run leaves behind.
+
+    Attributes:
+        history: one dictionary per validation point: step, val_loss, val_accuracy. The first is
+            the network before its first step. Empty without `eval_every` or validation images.
+        snapshots: copies of the state at the steps asked for.
+        start: the weights that training really began with, after the mask was applied.
+        final: the weights at the end.
+        early_stop: the weights at the minimum of the validation loss, or None without history.
+        steps: the budget; `steps_to` reports it where a level is never reached.
+        diverged_step: the step at which the loss was first NaN or infinite, else None.
+    """
+
+    history: list[dict]
+    snapshots: dict[int, State]
+    start: State
+    final: State
+    early_stop: State | None
+    steps: int
+    diverged_step: int | None
+
+    @property
+    def early_stop_step(self) -> int | None:
+        """The step of minimum validation loss (the first, if tied), or None without history."""
+        points = [point for point in self.history if math.isfinite(point["val_loss"])]
+        return min(points, key=lambda point: point["val_loss"])["step"] if points else None
+
+    @property
+    def mean_val_accuracy(self) -> float:
+        """Validation accuracy averaged over the run: high for a network that learns early."""
+        values = [point["val_accuracy"] for point in self.history]
+        return sum(values) / len(values) if values else math.nan
+
+    def steps_to(self, accuracy: float) -> tuple[int, bool]:
+        """Return the first validation point with at least this accuracy, and whether censored.
+
+        A run that never gets there returns (budget, True): its true value is at least the budget.
+        """
+        for point in self.history:
+            if point["val_accuracy"] >= accuracy:
+                return point["step"], False
+        return self.steps, True
+
+
+def train(
+    model: nn.Module,
+    data: Dataset,
+    config: TrainConfig,
+    *,
+    mask: Mask | None = None,
+    start_step: int = 0,
+    stop_step: int | None = None,
+    data_seed: int = 0,
+    save_at: Iterable[int] = (),
+) -> TrainResult:
+    """Train the model in place, from step `start_step` to `stop_step`.
+
+    Args:
+        model: any module from a batch [batch, …] to logits [batch, classes], on data's device.
+        mask: weights to keep; the others are zero before the first step and after each one.
+        start_step: where in the schedule and in the data order to begin. The optimiser starts
+            with empty momentum.
+        stop_step: where to stop; default the end of the budget, `config.steps`.
+        data_seed: draws the order of the data, and nothing else.
+        save_at: steps at which to take snapshots; step k is the state after k updates.
+
+    Raises:
+        ValueError: for arguments that do not fit each other, before the first step.
+        FloatingPointError: if the loss becomes NaN or infinite; names the step.
+    """
+    group = SingleModel(model)
+    masks = None if mask is None else [mask]
+    steps = (config.steps if stop_step is None else stop_step) - start_step
+    with progress_bar(max(steps, 0), "training") as bar:
+        (result,) = fit(
+            group, data, config, masks=masks, start_step=start_step, stop_step=stop_step,
+            data_seeds=[data_seed], save_at=save_at, on_step=bar.update,
+        )  # fmt: skip
+    if result.diverged_step is not None:
+        raise FloatingPointError(divergence_message(result.diverged_step, data_seed, config))
+    return result
+
+
+def evaluate(model: nn.Module, data: Dataset, split: str = "test") -> Metrics:
+    """Return the mean loss and the accuracy of a model on "train", "val" or "test".
+
+    Raises:
+        ValueError: for an unknown or empty split.
+    """
+    group = SingleModel(model)
+    was_training = model.training
+    loss, accuracy = evaluate_group(group, data, split)
+    model.train(was_training)
+    return Metrics(loss.item(), accuracy.item())
+
+
+def fit(
+    group: SingleModel | Stack,
+    data: Dataset,
+    config: TrainConfig,
+    *,
+    masks: Sequence[Mask] | None,
+    start_step: int,
+    data_seeds: Sequence[int],
+    stop_step: int | None = None,
+    save_at: Iterable[int] = (),
+    on_step: Callable[[], object] = lambda: None,
+) -> list[TrainResult]:
+    """Train every replicate of a group; the loop behind `train` and `train_replicates`.
+
+    The losses of the replicates are summed, not averaged, so that each takes the step of its own
+    run. A replicate whose loss is no longer finite leaves the sum; the others go on.
+    """
+    save_at, stop_step = set(save_at), config.steps if stop_step is None else stop_step
+    _check_run(group, data, config, masks, start_step, stop_step, data_seeds, save_at)
+    modes = [model.training for model in group.models]
+    optimizer = _optimizer(group.parameters.values(), config)
+    masked = _masked_parameters(group, masks)
+    _apply(masked)
+    start, snapshots = split_states(group.state()), {}
+    history, order = _History(group, data), _DataOrder(data, config, data_seeds)
+    alive = torch.ones(len(data_seeds), dtype=torch.bool, device=data.device)
+    diverged: dict[int, int] = {}
+    check_every = 1 if data.device.type == "cpu" else 50  # reading a number stalls a GPU
+    with torch.random.fork_rng(enabled=group.is_random):
+        for step in range(start_step, stop_step + 1):
+            at_end = step == stop_step or len(diverged) == len(data_seeds)
+            if step in save_at:
+                snapshots[step] = split_states(group.state())
+            if _is_validation_point(step, start_step, config) or (at_end and config.eval_every):
+                history.record(step)
+            if at_end:
+                break
+            if group.is_random:
+                torch.manual_seed(generator_for(data_seeds[0], step, 2).initial_seed())
+            x, y = order.batch(step)
+            group.set_training(True)
+            with torch.autocast(data.device.type, torch.bfloat16, config.precision == "bf16"):
+                logits = group.logits(x).float()
+            loss = _summed_loss(logits, y, alive if diverged else None)
+            optimizer.zero_grad()
+            loss.backward()
+            _set_learning_rate(optimizer, learning_rate(config, step))
+            optimizer.step()
+            _apply(masked)
+            if step % check_every == 0 and not math.isfinite(loss.item()):
+                for i in (~_losses(logits, y).isfinite()).nonzero().flatten().tolist():
+                    diverged.setdefault(i, step)
+                    alive[i] = False
+            on_step()
+    for model, mode in zip(group.models, modes, strict=True):
+        model.train(mode)
+    group.write_back()
+    final, best = split_states(group.state()), history.best_states()
+    return [
+        TrainResult(
+            history=history.points[i],
+            snapshots={step: states[i] for step, states in snapshots.items()},
+            start=start[i],
+            final=final[i],
+            early_stop=best[i],
+            steps=config.steps,
+            diverged_step=diverged.get(i),
+        )
+        for i in range(len(data_seeds))
+    ]
+
+
+@torch.no_grad()
+def evaluate_group(group: SingleModel | Stack, data: Dataset, split: str) -> tuple[Tensor, Tensor]:
+    """Return the loss and the accuracy of every replicate, each of shape [replicates]."""
+    x_all, y_all = data.split(split)
+    group.set_training(False)
+    loss = correct = 0
+    for x, y in zip(x_all.split(_EVALUATION_CHUNK), y_all.split(_EVALUATION_CHUNK), strict=True):
+        x = data.normalize(x)
+        logits = group.logits(x.expand(group.size, *x.shape)).float()
+        y = y.expand(group.size, -1)
+        loss = loss + _losses(logits, y) * len(x)
+        correct = correct + (logits.argmax(dim=2) == y).sum(dim=1)
+    return loss / len(y_all), correct / len(y_all)
+
+
+class _DataOrder:
+    """Minibatches [replicates, batch, …] of every replicate's own data order."""
+
+    def __init__(self, data: Dataset, config: TrainConfig, data_seeds: Sequence[int]) -> None:
+        self.data, self.config, self.data_seeds = data, config, data_seeds
+        self.epoch, self.order = -1, torch.empty(0)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        n, size = len(self.data.x_train), self.config.batch_size
+        epoch, i = divmod(step, n // size)
+        if epoch != self.epoch:
+            orders = [epoch_permutation(n, seed, epoch) for seed in self.data_seeds]
+            self.epoch, self.order = epoch, torch.stack(orders).to(self.data.device)
+        rows = self.order[:, i * size : (i + 1) * size]
+        x = self.data.normalize(self.data.x_train[rows])
+        if self.config.augment:
+            pairs = zip(x, self.data_seeds, strict=True)
+            x = torch.stack([augment(images, step, seed) for images, seed in pairs])
+        return x, self.data.y_train[rows]
+
+
+class _History:
+    """Validation points of every replicate, and the weights at the best of them."""
+
+    def __init__(self, group, data: Dataset) -> None:
+        self.group, self.data = group, data
+        self.points: list[list[dict]] = [[] for _ in range(group.size)]
+        self.best_loss = torch.full((group.size,), math.inf, device=data.device)
+        self.best: dict[str, Tensor] = {}
+
+    def record(self, step: int) -> None:
+        if len(self.data.x_val) == 0:
+            return
+        loss, accuracy = evaluate_group(self.group, self.data, "val")
+        for points, a, b in zip(self.points, loss.tolist(), accuracy.tolist(), strict=True):
+            points.append({"step": step, "val_loss": a, "val_accuracy": b})
+        better = loss < self.best_loss
+        self.best_loss = torch.where(better, loss, self.best_loss)
+        for name, now in self.group.state().items():
+            choice = better.view(-1, *(1,) * (now.ndim - 1))
+            self.best[name] = torch.where(choice, now, self.best.get(name, now))
+
+    def best_states(self) -> list[State | None]:
+        return split_states(self.best) if self.best else [None] * self.group.size
+
+
+def _is_validation_point(step: int, start_step: int, config: TrainConfig) -> bool:
+    return bool(config.eval_every) and (step == start_step or step % config.eval_every == 0)
+
+
+def _losses(logits: Tensor, y: Tensor) -> Tensor:
+    """Return the mean loss of every replicate from logits [replicates, batch, classes]."""
+    each = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none")
+    return each.view(y.shape).mean(dim=1)
+
+
+def _summed_loss(logits: Tensor, y: Tensor, alive: Tensor | None) -> Tensor:
+    if alive is not None:
+        return _losses(logits, y)[alive].sum()
+    return F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="sum") / y.shape[1]
+
+
+def _optimizer(parameters: Iterable[Tensor], config: TrainConfig) -> torch.optim.Optimizer:
+    trained = [p for p in parameters if p.requires_grad]
+    if config.optimizer == "adam":
+        return torch.optim.Adam(trained, lr=config.lr, weight_decay=config.weight_decay)
+    return torch.optim.SGD(
+        trained, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+    )
+
+
+def _set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for settings in optimizer.param_groups:
+        settings["lr"] = lr
+
+
+def _masked_parameters(group, masks: Sequence[Mask] | None) -> list[tuple[Tensor, Tensor]]:
+    """Return pairs of a parameter and its mask as floats: in-place products with booleans are
+    several times slower."""
+    return [
+        (parameter, group.combine([mask[name] for mask in masks]).to(parameter.dtype))
+        for name, parameter in group.parameters.items()
+        if masks is not None and name in masks[0]
+    ]
+
+
+@torch.no_grad()
+def _apply(masked: list[tuple[Tensor, Tensor]]) -> None:
+    for parameter, kept in masked:
+        parameter.mul_(kept)
+
+
+def _check_run(group, data, config, masks, start_step, stop_step, data_seeds, save_at) -> None:
+    whole = isinstance(start_step, int) and isinstance(stop_step, int)
+    if not (whole and 0 <= start_step <= stop_step <= config.steps):
+        raise ValueError(
+            f"a run goes from start_step to stop_step within 0 … {config.steps}; "
+            f"got {start_step!r} to {stop_step!r}"
+        )
+    outside = sorted(s for s in save_at if not start_step <= s <= stop_step)
+    if outside:
+        raise ValueError(
+            f"cannot save at {outside}: this run goes from step {start_step} to {stop_step}"
+        )
+    if config.batch_size > len(data.x_train):
+        raise ValueError(
+            f"batch_size {config.batch_size} exceeds the {len(data.x_train)} training examples "
+            f"of {data.name}"
+        )
+    if any(not isinstance(seed, int) or seed < 0 for seed in data_seeds):
+        raise ValueError(f"a data_seed is a whole number of at least 0; got {list(data_seeds)}")
+    if config.augment and len(data.shape) != 3:
+        raise ValueError(
+            f"augment shifts and mirrors images [channels, height, width]; {data.name} has "
+            f"examples of shape {data.shape}"
+        )
+    for model, mask in zip(group.models, masks or [None] * group.size, strict=True):
+        if mask is not None:
+            check_mask(mask, prunable_weights(model))
+    _check_fits(group, data)
+
+
+@torch.no_grad()
+def _check_fits(group, data: Dataset) -> None:
+    device = next(iter(group.parameters.values())).device
+    if device != data.device:
+        raise ValueError(
+            f"the model is on {device}, the data on {data.device}; move one: model.to(device), "
+            f"data.to(device)"
+        )
+    x = data.normalize(data.x_train[:2])
+    group.set_training(False)
+    try:
+        logits = group.logits(x.expand(group.size, *x.shape))
+    except RuntimeError as error:
+        raise ValueError(
+            f"the model cannot take examples of shape {data.shape} ({data.name}): {error}"
+        ) from error
+    if logits.ndim != 3 or logits.shape[2] < data.num_classes:
+        raise ValueError(
+            f"the model's output has shape {tuple(logits.shape[1:])} for 2 examples; "
+            f"{data.name} needs [2, {data.num_classes}] or more classes"
+        )
+
+
+def divergence_message(step: int, data_seed: int, config: TrainConfig) -> str:
+    """Return the sentence that names where a run diverged and what usually helps."""
+    return (
+        f"the loss was no longer finite at step {step} of {config.steps} (data_seed {data_seed}); "
+        f"lower lr ({config.lr}) or add warmup_steps"
+    )

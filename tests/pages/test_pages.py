@@ -1,0 +1,179 @@
+"""The built book as a reader without a network meets it: every page, light, dark and narrow."""
+
+import re
+from urllib.parse import unquote, urljoin, urlsplit
+
+import pytest
+import yaml
+from axe_playwright_python.sync_playwright import Axe
+from book_pages import HTML, offline_browser, page_path, table_of_contents
+from bootstrap import ROOT
+
+pytestmark = pytest.mark.pages
+
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
+LOOKS = {
+    "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
+    "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 900}},
+    "narrow": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}},
+    "narrow-dark": {"color_scheme": "dark", "viewport": {"width": 390, "height": 844}},
+}
+PAGES = table_of_contents()
+# Pages that Sphinx makes by itself, and the door to all others.
+EXTRA_PAGES = ["index", "search", "genindex"]
+
+
+@pytest.fixture(scope="session")
+def browser():
+    with offline_browser() as browser:
+        yield browser
+
+
+class Visit:
+    """One open page and what went wrong on it."""
+
+    def __init__(self, browser, look):
+        self.requests, self.errors = [], []
+        self.context = browser.new_context(**LOOKS[look])
+        # Not `offline=True` alone: a request that is refused must also be counted.
+        self.context.route("**/*", self.let_files_through)
+        self.page = self.context.new_page()
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", self.note_console)
+
+    def let_files_through(self, route):
+        url = route.request.url
+        if url.startswith(("file:", "data:", "blob:")):
+            route.continue_()
+        else:
+            self.requests.append(url)
+            route.abort()
+
+    def note_console(self, message):
+        if message.type == "error":
+            self.errors.append(message.text)
+
+    def open(self, name, query=""):
+        self.page.goto(page_path(name).as_uri() + query)
+        self.page.wait_for_load_state("load")
+        return self.page
+
+
+@pytest.fixture
+def visit(browser):
+    visits = []
+
+    def start(look="light"):
+        visits.append(Visit(browser, look))
+        return visits[-1]
+
+    yield start
+    for one in visits:
+        one.context.close()
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("name", PAGES + EXTRA_PAGES)
+def test_a_page_opens_offline_without_errors_and_is_accessible(name, look, visit):
+    assert page_path(name).is_file()
+    one = visit(look)
+    page = one.open(name)
+    # Collapsed answers and solutions are part of the page.
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    violations = [
+        f"{found['id']}: {node['html']} {node['any'] and node['any'][0]['message']}"
+        for found in Axe().run(page).response["violations"]
+        for node in found["nodes"]
+    ]
+    assert violations == []
+    # Measured in the page's own words: a wider document scrolls sideways as a whole.
+    overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.evaluate(overflow) <= 0
+    assert one.requests == []
+    assert one.errors == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_image_has_a_real_alt_text(name, visit):
+    page = visit().open(name)
+    for alt in page.eval_on_selector_all("img", "all => all.map(i => i.getAttribute('alt'))"):
+        # Sphinx falls back on the file name, which no checker minds and no reader understands.
+        assert alt and not re.search(r"\.(png|svg|jpe?g|gif|webp)$", alt), alt
+
+
+def test_every_explorer_moves(visit):
+    one, count = visit(), 0
+    shown = "f => [...f.querySelectorAll('img')].map(i => i.hidden)"
+    for name in PAGES:
+        for figure in one.open(name).query_selector_all("figure.lth-explorer"):
+            count += 1
+            slider = figure.query_selector("input[type=range]")
+            label = figure.query_selector("output")
+            states = set()
+            slider.focus()
+            slider.press("Home")
+            for _ in range(int(slider.get_attribute("max")) + 1):
+                hidden = tuple(figure.evaluate(shown))
+                assert hidden.count(False) == 1, f"{name}: {hidden}"
+                states.add((hidden, label.inner_text()))
+                slider.press("ArrowRight")
+            frames = len(figure.query_selector_all("img"))
+            assert len({hidden for hidden, _ in states}) == frames > 1, name
+            assert len({text for _, text in states}) == frames, name
+    assert one.errors == []
+    assert count, "no page has an explorer"
+
+
+@pytest.mark.parametrize("name", PAGES + EXTRA_PAGES)
+def test_links_between_pages_lead_somewhere(name, visit):
+    page = visit().open(name)
+    links = page.eval_on_selector_all("a[href]", "all => all.map(a => a.getAttribute('href'))")
+    assert links or name == "index"
+    for link in links:
+        target = urlsplit(urljoin(page_path(name).as_uri(), link))
+        if target.scheme != "file":
+            continue
+        path = HTML.parent.joinpath(unquote(target.path))
+        assert path.is_file(), link
+        if target.fragment and path.suffix == ".html":
+            anchor = re.escape(unquote(target.fragment))
+            assert re.search(rf"""id=["']{anchor}["']""", path.read_text()), link
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("notebooks/")])
+def test_launch_buttons_open_the_chapter(name, visit):
+    assert (ROOT / f"{name}.ipynb").is_file()
+    repository = CONFIG["repository"]
+    place = repository["url"].removeprefix("https://github.com/")
+    branch = repository["branch"]
+    launch = CONFIG["launch_buttons"]
+    page = visit().open(name)
+    links = page.eval_on_selector_all("a[href]", "all => all.map(a => a.getAttribute('href'))")
+    assert f"{launch['colab_url']}/github/{place}/blob/{branch}/{name}.ipynb" in links
+    binder = f"{launch['binderhub_url']}/v2/gh/{place}/{branch}?urlpath=lab/tree/{name}.ipynb"
+    assert binder in [unquote(link) for link in links]
+
+
+def test_the_start_page_leads_to_the_first_page(visit):
+    one = visit()
+    one.page.goto((HTML / "index.html").as_uri())
+    one.page.wait_for_url(f"**/{PAGES[0]}.html")
+
+
+def test_search_works_offline(visit):
+    one = visit()
+    page = one.open("search", "?q=ticket")
+    page.wait_for_selector("#search-results li a")
+    assert any(
+        "glossary" in link
+        for link in page.eval_on_selector_all(
+            "#search-results li a", "all => all.map(a => a.getAttribute('href'))"
+        )
+    )
+    assert one.requests == []
+    assert one.errors == []
+
+
+def test_no_page_loads_a_script_for_formulas():
+    for name in PAGES:
+        assert not re.search(r"mathjax|thebe", page_path(name).read_text(), re.IGNORECASE), name

@@ -1,0 +1,83 @@
+"""Every chapter follows the template; the rules are in tests/tools/policy.py."""
+
+import nbformat
+import pytest
+from bootstrap import ROOT
+from normalise_notebooks import is_checked, normal_form
+from policy import problems
+
+CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def test_there_are_chapters():
+    assert CHAPTERS
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_a_chapter_follows_the_template(path):
+    assert problems(path) == []
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_a_chapter_is_stored_in_normal_form(path):
+    text = path.read_text()
+    assert normal_form(nbformat.reads(text, as_version=4)) == text
+
+
+def altered(tmp_path, change):
+    """Return a copy of the first chapter after `change(notebook)`."""
+    notebook = nbformat.read(CHAPTERS[0], as_version=4)
+    change(notebook)
+    path = tmp_path / CHAPTERS[0].name
+    nbformat.write(notebook, path)
+    return path
+
+
+def first_checked(notebook):
+    return next(cell for cell in notebook.cells if is_checked(cell))
+
+
+def never_run(notebook):
+    first_checked(notebook).execution_count = None
+
+
+def without_output(notebook):
+    first_checked(notebook).outputs = []
+
+
+def skipped(notebook):
+    first_checked(notebook).metadata.tags.append("nbval-skip")
+
+
+def with_other_output(notebook):
+    cell = next(c for c in notebook.cells if c.cell_type == "code" and not is_checked(c))
+    cell.outputs = [nbformat.v4.new_output("stream", text="0.97\n")]
+
+
+def with_other_bootstrap(notebook):
+    cell = next(c for c in notebook.cells if c.cell_type == "code")
+    cell.source += "\n"
+
+
+def with_relative_path(notebook):
+    notebook.cells[0].source += "\n[data](../data.csv)"
+
+
+def with_role(notebook):
+    notebook.cells[0].source += "\n{cite}`frankle2019lth`"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (never_run, "never executed"),
+        (without_output, "prints nothing"),
+        (skipped, "switches a check off"),
+        (with_other_output, "nothing compares"),
+        (with_other_bootstrap, "bootstrap cell differs"),
+        (with_relative_path, "works only in one place"),
+        (with_role, "MyST syntax"),
+    ],
+)
+def test_the_rules_catch_a_chapter(change, message, tmp_path):
+    assert any(message in line for line in problems(altered(tmp_path, change)))

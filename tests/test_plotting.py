@@ -1,0 +1,319 @@
+"""Figures show the numbers of the rows, in words, and claim no more than the rows allow."""
+
+import math
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.text import Text
+
+from lth_tutorial import plotting
+from lth_tutorial.plotting import METHODS
+
+matplotlib.use("Agg")
+ARMS = ("ticket", "reinit", "random", "one_shot")
+
+
+def make_rows(loss=0.0, seeds=5, rounds=4, arms=ARMS):
+    """Return rows in which every pruned network is `loss` below its dense one, give or take 0.1%."""
+    noise = np.random.default_rng(0)
+    rows = []
+    for arm in arms:
+        for seed in range(seeds):
+            dense = 0.95 + 0.01 * math.sin(seed)
+            for k in range(rounds):
+                below = loss + noise.uniform(-0.001, 0.001) if k else 0.0
+                slow = arm == "random" and k == 3 and seed == 0
+                rows.append(
+                    {
+                        "arm": arm,
+                        "seed": seed,
+                        "round": k,
+                        "density": 0.8**k,
+                        "accuracy": dense - below,
+                        "steps_to_95": 1000 if slow else 400 + 10 * seed + 20 * k,
+                        "steps_to_95_censored": slow,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def make_curves():
+    return pd.DataFrame(
+        {
+            "arm": arm,
+            "seed": seed,
+            "round": k,
+            "density": 0.8**k,
+            "step": step,
+            "val_accuracy": 0.9 - 0.8 * math.exp(-step / (50 + seed + 10 * k)),
+            "val_loss": 1 / (1 + step),
+        }
+        for arm in ARMS
+        for seed in range(3)
+        for k in (0, 2)
+        for step in range(0, 201, 20)
+    )
+
+
+def all_figures():
+    rows, curves = make_rows(), make_curves()
+    return {
+        "accuracy": plotting.accuracy_vs_density(rows, margin=0.01),
+        "steps": plotting.steps_vs_density(rows),
+        "curves": plotting.learning_curves(curves, round=2),
+        "differences": plotting.differences(rows, "ticket", ["dense", "random"], margin=0.01),
+        "mask": plotting.mask_image(torch.ones(10, 64, dtype=torch.bool), (8, 8)),
+        "placeholder": plotting.not_yet_run("mnist-lenet"),
+    }
+
+
+def words(figure):
+    figure.draw_without_rendering()
+    return "\n".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
+
+
+def line(figure, label):
+    return next(one for one in figure.axes[0].get_lines() if one.get_label() == label)
+
+
+def test_the_package_imports_without_matplotlib_and_ipywidgets():
+    code = (
+        "import sys, lth_tutorial; "
+        "heavy = {'matplotlib', 'ipywidgets', 'pandas'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_methods_differ_in_colour_and_the_pruned_ones_in_marker():
+    assert len({style["color"] for style in METHODS.values()}) == len(METHODS)
+    pruned = [style["marker"] for arm, style in METHODS.items() if arm != "dense"]
+    assert len(set(pruned)) == len(pruned)
+    assert METHODS["dense"]["color"] == "#000000"
+
+
+@pytest.mark.parametrize("arm", METHODS)
+def test_method_colours_stand_out_from_the_white_card(arm):
+    channels = matplotlib.colors.to_rgb(METHODS[arm]["color"])
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    luminance = sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    assert 1.05 / (luminance + 0.05) >= 3
+
+
+@pytest.mark.parametrize("name", all_figures())
+def test_a_figure_is_an_opaque_white_card_whatever_the_settings(name):
+    with matplotlib.rc_context({"figure.facecolor": "black", "axes.facecolor": "black"}):
+        figure = all_figures()[name]
+    assert figure.get_facecolor() == (1, 1, 1, 1)
+    assert figure.axes[0].get_facecolor() == (1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("name", all_figures())
+def test_text_is_large_enough_for_a_narrow_screen(name):
+    figure = all_figures()[name]
+    figure.draw_without_rendering()
+    sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text().strip()]
+    assert min(sizes) >= 9
+    assert figure.get_size_inches()[0] <= 6.5
+
+
+@pytest.mark.parametrize("name", all_figures())
+def test_nothing_is_cut_off_at_the_edges(name):
+    figure = all_figures()[name]
+    figure.draw_without_rendering()
+    inside, whole = figure.get_tightbbox(), figure.bbox_inches
+    assert inside.x0 >= -0.01 and inside.y0 >= -0.01
+    assert inside.x1 <= whole.x1 + 0.01 and inside.y1 <= whole.y1 + 0.01
+
+
+def test_pyplot_keeps_no_figure():
+    import matplotlib.pyplot as plt
+
+    plt.close("all")
+    all_figures()
+    assert plt.get_fignums() == []
+
+
+def test_an_arm_is_drawn_at_its_means_in_percent():
+    rows = make_rows(loss=0.02)
+    drawn = line(plotting.accuracy_vs_density(rows), METHODS["reinit"]["label"])
+    means = rows[rows["arm"] == "reinit"].groupby("round")["accuracy"].mean()
+    assert drawn.get_ydata() == pytest.approx(100 * means.to_numpy())
+    assert drawn.get_xdata() == pytest.approx([1, 0.8, 0.64, 0.512])
+
+
+def test_the_density_axis_is_logarithmic_in_percent_and_falls_to_the_right():
+    figure = plotting.accuracy_vs_density(make_rows())
+    axes = figure.axes[0]
+    assert axes.get_xscale() == "log"
+    assert axes.get_xlim()[0] > 1 > 0.512 > axes.get_xlim()[1]
+    assert "100%" in words(figure) and "60%" in words(figure)
+
+
+def test_dense_is_a_dashed_line_with_a_band():
+    rows = make_rows()
+    axes = plotting.accuracy_vs_density(rows).axes[0]
+    dense = next(one for one in axes.get_lines() if one.get_label() == "dense network")
+    assert dense.get_linestyle() == "--" and dense.get_color() == "#000000"
+    assert dense.get_ydata()[0] == pytest.approx(100 * rows.query("round == 0")["accuracy"].mean())
+    assert any(patch.get_facecolor()[:3] == (0, 0, 0) for patch in axes.patches)
+
+
+def test_winning_ticket_appears_only_at_rounds_that_match():
+    rows = make_rows(loss=0.0)
+    lost = (rows["arm"] == "ticket") & (rows["round"] == 3)
+    rows.loc[lost, "accuracy"] -= 0.05
+    figure = plotting.accuracy_vs_density(rows, margin=0.005)
+    stars = line(figure, "winning ticket: within 0.5 points")
+    assert stars.get_marker() == "*"
+    assert stars.get_xdata() == pytest.approx([0.8, 0.64])
+
+
+@pytest.mark.parametrize(
+    ("rows", "margin"),
+    [
+        (make_rows(loss=0.02), 0.005),
+        (make_rows(loss=0.0), None),
+        (make_rows(loss=0.0, seeds=2), 0.005),
+        (make_rows(loss=0.0, rounds=1), 0.005),
+        (make_rows(loss=0.0, arms=("reinit", "random")), 0.005),
+    ],
+    ids=["too far below", "no margin", "too few replicates", "dense only", "controls only"],
+)
+def test_winning_ticket_never_appears_without_a_match(rows, margin):
+    assert "winning" not in words(plotting.accuracy_vs_density(rows, margin=margin))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "note"), [(5, "95% interval, n = 5"), (1, "single run, no interval")]
+)
+def test_the_legend_says_how_many_replicates(seeds, note):
+    assert note in words(plotting.accuracy_vs_density(make_rows(seeds=seeds)))
+
+
+def test_a_diverged_run_lowers_n_and_leaves_the_mean_of_the_others():
+    rows = make_rows()
+    rows.loc[(rows["arm"] == "ticket") & (rows["seed"] == 0) & (rows["round"] == 2), "accuracy"] = (
+        math.nan
+    )
+    figure = plotting.accuracy_vs_density(rows)
+    assert "n = 4 to 5" in words(figure)
+    assert not np.isnan(line(figure, METHODS["ticket"]["label"]).get_ydata()).any()
+
+
+def test_single_replicates_are_drawn_on_request():
+    count = len(plotting.accuracy_vs_density(make_rows()).axes[0].get_lines())
+    dots = plotting.accuracy_vs_density(make_rows(), seeds=True).axes[0].get_lines()
+    assert len(dots) == count + len(ARMS)
+    assert sum(len(one.get_xdata()) for one in dots if one.get_marker() == ".") == 80
+
+
+def test_a_censored_mean_has_a_hollow_marker_and_the_legend_says_so():
+    figure = plotting.steps_vs_density(make_rows())
+    hollow = [
+        one
+        for one in figure.axes[0].get_lines()
+        if one.get_markerfacecolor() == "white" and len(one.get_xdata())
+    ]
+    assert len(hollow) == 1
+    assert hollow[0].get_marker() == METHODS["random"]["marker"]
+    assert hollow[0].get_xdata() == pytest.approx([0.512])
+    assert "hollow: a lower bound" in words(figure)
+
+
+def test_without_censoring_nothing_is_said_about_it():
+    rows = make_rows()[lambda r: r["arm"] != "random"]
+    assert "hollow" not in words(plotting.steps_vs_density(rows))
+    assert "hollow" not in words(
+        plotting.steps_vs_density(rows.drop(columns="steps_to_95_censored"))
+    )
+
+
+def test_a_censored_dense_network_is_called_a_lower_bound():
+    rows = make_rows()
+    rows.loc[(rows["round"] == 0) & (rows["seed"] == 1), "steps_to_95_censored"] = True
+    assert "dense network (a lower bound)" in words(plotting.steps_vs_density(rows))
+
+
+def test_learning_curves_show_the_round_asked_for_beside_dense():
+    curves = make_curves()
+    figure = plotting.learning_curves(curves, round=2, arms=["ticket"])
+    drawn = line(figure, METHODS["ticket"]["label"])
+    means = curves.query("arm == 'ticket' and round == 2").groupby("step")["val_accuracy"].mean()
+    assert drawn.get_ydata() == pytest.approx(100 * means.to_numpy())
+    assert line(figure, "dense network").get_linestyle() == "--"
+    assert "64% of the weights remain" in words(figure)
+    assert METHODS["random"]["label"] not in words(figure)
+
+
+def test_learning_curves_of_round_0_are_the_dense_network_alone():
+    figure = plotting.learning_curves(make_curves(), round=0, value="val_loss")
+    assert len(figure.axes[0].get_lines()) == 1
+    assert "validation loss" in words(figure)
+
+
+def test_differences_are_paired_by_seed():
+    rows = make_rows(loss=0.02)
+    rows.loc[rows["arm"] == "ticket", "accuracy"] += 0.03 * (rows["round"] > 0)
+    figure = plotting.differences(rows, "ticket", ["dense", "random"], seeds=True)
+    axes = figure.axes[0]
+    wide = rows.pivot(index="seed", columns=["arm", "round"], values="accuracy")
+    expected = [100 * (wide["ticket", k] - wide["random", k]).mean() for k in (1, 2, 3)]
+    bars = next(c for c in axes.containers if METHODS["random"]["label"] in c.get_label())
+    assert bars.lines[0].get_ydata() == pytest.approx(expected)
+    # The seeds differ by a percentage point; their differences do not.
+    ends = bars.lines[2][0].get_segments()
+    assert max(end[1][1] - end[0][1] for end in ends) < 0.5
+    assert "percentage points" in words(figure) and "minus dense network" in words(figure)
+    assert axes.get_lines()[0].get_ydata() == [0, 0]
+
+
+def test_a_mask_image_counts_the_weights_each_pixel_keeps():
+    kept = torch.zeros(5, 6, dtype=torch.bool)
+    kept[:4, 1] = True
+    kept[0, 5] = True
+    figure = plotting.mask_image(kept, (2, 3), title="a ticket")
+    shown = figure.axes[0].get_images()[0].get_array()
+    assert shown.tolist() == [[0, 4, 0], [0, 0, 1]]
+    assert "weights kept per pixel (of 5)" in words(figure)
+
+
+def test_a_placeholder_names_its_record():
+    assert "not yet run" in words(plotting.not_yet_run("mnist-lenet"))
+    assert "mnist-lenet" in words(plotting.not_yet_run("mnist-lenet"))
+
+
+ROWS = make_rows()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: plotting.accuracy_vs_density(ROWS, value="acuracy"), "'acuracy'.*'accuracy'"),
+        (lambda: plotting.steps_vs_density(ROWS.drop(columns="density")), "column 'density'"),
+        (lambda: plotting.accuracy_vs_density(ROWS, arms=["tikcet"]), "'tikcet'.*'ticket'"),
+        (
+            lambda: plotting.accuracy_vs_density(ROWS.replace("reinit", "re-init")),
+            "'re-init'.*'reinit'",
+        ),
+        (lambda: plotting.accuracy_vs_density(ROWS, margin=-0.1), "at least 0.*-0.1"),
+        (
+            lambda: plotting.differences(ROWS, "ticket", ["dense"], margin=math.nan),
+            "at least 0.*nan",
+        ),
+        (lambda: plotting.differences(ROWS, "ticket", ["dnse"]), "'dnse'.*'dense'"),
+        (lambda: plotting.learning_curves(make_curves(), round=1), r"round 1.*\[0, 2\]"),
+        (lambda: plotting.learning_curves(ROWS, round=1), "column 'step'"),
+        (
+            lambda: plotting.mask_image(torch.ones(3, 10, dtype=torch.bool), (2, 4)),
+            r"\(3, 10\).*\(outputs, 8\)",
+        ),
+    ],
+)
+def test_bad_input_is_named_with_what_would_work(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,76 @@
+"""nbval does fail when a stored number is wrong: otherwise its green means nothing."""
+
+import os
+import re
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from bootstrap import ROOT
+from nbformat.v4 import new_code_cell, new_notebook
+from normalise_notebooks import CHECKED, execute, is_checked, normal_form
+
+CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def nbval(path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env"]
+        + ["--nbval-cell-timeout=300", "-p", "no:cacheprovider", "-q", path.name],
+        cwd=path.parent,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"LTH_TUTORIAL_BUILD": "1"},
+    )
+
+
+def with_one_digit_altered(text: str) -> str:
+    """Return a notebook's text with the last digit of its first checked output increased."""
+    notebook = nbformat.reads(text, as_version=4)
+    output = next(
+        output
+        for cell in notebook.cells
+        if is_checked(cell)
+        for output in cell.outputs
+        if re.search(r"\d", output.text)
+    )
+    where = [match.start() for match in re.finditer(r"\d", output.text)][-1]
+    digit = (int(output.text[where]) + 1) % 10
+    output.text = output.text[:where] + str(digit) + output.text[where + 1 :]
+    return nbformat.writes(notebook)
+
+
+def tiny_notebook() -> str:
+    notebook = new_notebook(
+        cells=[
+            new_code_cell("total = sum(range(10))"),
+            new_code_cell("print(f'{total / 7:.3f}')", metadata={"tags": [CHECKED]}),
+        ]
+    )
+    execute(notebook)
+    return normal_form(notebook)
+
+
+def test_an_altered_digit_fails(tmp_path):
+    text = tiny_notebook()
+    assert "6.429" in text
+    path = tmp_path / "tiny.ipynb"
+    path.write_text(text)
+    unaltered = nbval(path)
+    assert unaltered.returncode == 0, unaltered.stdout
+
+    path.write_text(with_one_digit_altered(text))
+    result = nbval(path)
+    assert result.returncode == 1, result.stdout
+    assert "1 failed, 1 passed" in result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_an_altered_digit_fails_in_a_chapter(chapter, tmp_path):
+    path = tmp_path / chapter.name
+    path.write_text(with_one_digit_altered(chapter.read_text()))
+    result = nbval(path)
+    assert result.returncode == 1, result.stdout
+    assert "1 failed" in result.stdout

@@ -1,0 +1,23 @@
+"""Write pictures of every page to _build/screenshots: light, dark, narrow."""
+
+from __future__ import annotations
+
+from book_pages import HTML, offline_browser, page_path, table_of_contents
+
+LOOKS = {
+    "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
+    "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 900}},
+    "narrow": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}},
+}
+
+folder = HTML.parent / "screenshots"
+folder.mkdir(exist_ok=True)
+with offline_browser() as browser:
+    for look, settings in LOOKS.items():
+        context = browser.new_context(**settings, offline=True)
+        page = context.new_page()
+        for name in table_of_contents():
+            page.goto(page_path(name).as_uri())
+            page.screenshot(path=folder / f"{name.replace('/', '-')}-{look}.png", full_page=True)
+        context.close()
+print(folder)
