@@ -208,7 +208,9 @@ def _table_row(claim: Claim, rows: pd.DataFrame | None) -> dict:
         pairs = zip(settings, texts, strict=True)
         return "; ".join(f"{s.name}: {text}" if named else text for s, text in pairs)
 
-    intervals = [[e.interval(rows) for e in s.effects] for s in settings] if rows is not None else []
+    intervals = (
+        [[e.interval(rows) for e in s.effects] for s in settings] if rows is not None else []
+    )
     effects = [
         ", ".join(e.describe(i) for e, i in zip(s.effects, each, strict=True))
         for s, each in zip(settings, intervals, strict=bool(intervals))
@@ -269,7 +271,9 @@ def _sooner(metric: str, slow: str, round: int, factor: float = 1.0) -> Effect:
 
 def _inverted_u(last: int) -> tuple[Effect, ...]:
     below = Effect(
-        "accuracy: dense − sparsest ticket", difference("accuracy", "dense", "ticket", round=last), 0.0
+        "accuracy: dense − sparsest ticket",
+        difference("accuracy", "dense", "ticket", round=last),
+        0.0,
     )
     return (
         Effect("best density", best_density, 0.05, unit=""),

@@ -166,6 +166,7 @@ def load_dataset(
     Raises:
         ValueError: for an unknown name, or a `val` that leaves nothing to train on.
         FileNotFoundError: if files are missing and `download` is False.
+        RuntimeError: if a download fails, or what arrived has a wrong checksum.
     """
     choose("data set", name, DATASETS)
     if name == "digits":
@@ -295,11 +296,14 @@ def _read_mnist(root: str | Path | None, download: bool) -> tuple[Tensor, ...]:
         train = MNIST(root, train=True, download=download)
         test = MNIST(root, train=False, download=download)
     except RuntimeError as error:
-        if "not found" in str(error).lower():
+        if not download:
             raise FileNotFoundError(
-                f"no MNIST files in {root / 'MNIST' / 'raw'} and download is {download}; "
-                f"pass download=True, the root that holds them, or use the embedded 'digits'"
+                f"no MNIST files in {root / 'MNIST' / 'raw'}; pass download=True, the root that "
+                f"holds them, or use the embedded 'digits'"
             ) from error
-        raise
+        raise RuntimeError(
+            f"MNIST could not be downloaded to {root}; pass the root of a copy, or use the "
+            f"embedded 'digits'. {' '.join(str(error).split())}"
+        ) from error
     (x, y), (xt, yt) = (train.data, train.targets), (test.data, test.targets)
     return x[:, None], y, xt[:, None], yt

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from lth_tutorial.runtime import in_book_build
+from lth_tutorial.runtime import in_book_build, in_notebook
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -34,7 +34,7 @@ _STYLE = """
 .lth-explorer output{min-width:6rem;font-weight:bold;font-variant-numeric:tabular-nums}
 .lth-explorer img{display:block;max-width:100%;height:auto;margin:.5rem auto}
 .lth-explorer img{background:#fff;border-radius:4px}
-.lth-explorer img[hidden]{display:none!important}
+.lth-explorer [hidden]{display:none!important}
 .lth-explorer figcaption{color:inherit}
 """.replace("\n", "")
 
@@ -43,7 +43,7 @@ _STYLE = """
 # not an attribute: a page saved by the browser must not carry it along.
 _SCRIPT = """
 (()=>{for(const figure of document.querySelectorAll('figure[data-lth-explorer="%s"]')){
-if(figure.lthReady)continue;figure.lthReady=true;
+if(figure.lthReady)continue;figure.lthReady=true;figure.querySelector("p").hidden=true;
 const slider=figure.querySelector("input"),output=figure.querySelector("output"),
 frames=figure.querySelectorAll("img"),show=()=>{const shown=Number(slider.value);
 frames.forEach((frame,i)=>{frame.hidden=i!==shown});
@@ -90,12 +90,13 @@ class Explorer:
             f'<input type="range" min="0" max="{len(self.values) - 1}" step="1" value="{first}" '
             f'autocomplete="off" aria-valuetext="{text}"></label>'
             f'<output aria-live="off">{text}</output></div>{images}'
+            f"<p>The slider needs JavaScript; shown is {text}.</p>"
             f"<figcaption>{html.escape(self.caption)}</figcaption>"
         )
         key = hashlib.sha256(inside.encode()).hexdigest()[:16]
         page = (
             f'<figure class="lth-explorer" data-lth-explorer="{key}"><style>{_STYLE}</style>'
-            f"{inside}<noscript>The slider needs JavaScript; shown is {text}.</noscript></figure>"
+            f"{inside}</figure>"
             f"<script>{_SCRIPT % key}</script>"
         )
         if len(page.encode()) > LIMIT:
@@ -133,7 +134,7 @@ class Explorer:
             "text/plain": f"{self.label}: {self.format(self.start)} (a figure with a slider)",
             "text/html": self.html,
         }
-        if _kernel_runs() and not in_book_build():
+        if in_notebook() and not in_book_build():
             try:
                 view = self.widget()
             except ImportError:
@@ -231,15 +232,6 @@ def _listed(values: Sequence[Any]) -> str:
     return f"{shown}, …" if len(values) > 8 else shown
 
 
-def _kernel_runs() -> bool:
-    """Return whether a notebook kernel runs this code, not a script or a terminal."""
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return False
-    return getattr(get_ipython(), "kernel", None) is not None
-
-
 def _drawn(draw: Callable[[Any], Figure], value: Any) -> Figure:
     """Return `draw(value)`, released by pyplot."""
     import matplotlib.pyplot as plt
@@ -259,7 +251,9 @@ def _svg_uri(figure: Figure) -> str:
     import matplotlib
 
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "lth-tutorial", "svg.fonttype": "none"}):
+    # Every text names the whole list of fallback fonts: keep it short.
+    fonts = {"font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"], "svg.fonttype": "none"}
+    with matplotlib.rc_context({"svg.hashsalt": "lth-tutorial", **fonts}):
         figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None})
     return "data:image/svg+xml," + urllib.parse.quote(_compact(buffer.getvalue()), safe=_SAFE)
 

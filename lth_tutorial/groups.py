@@ -61,9 +61,7 @@ class Stack:
             name: torch.stack([each[name].detach() for each in named]).requires_grad_()
             for name in named[0]
         }
-        self.layers = [
-            (name, module) for name, module in models[0].named_children()
-        ]
+        self.layers = [(name, module) for name, module in models[0].named_children()]
 
     def set_training(self, training: bool) -> None:
         """Nothing differs between training and evaluation in these layers."""
@@ -78,7 +76,11 @@ class Stack:
             else:
                 weight = self.parameters[f"{name}.weight"].transpose(1, 2)
                 bias = self.parameters.get(f"{name}.bias")
-                x = torch.bmm(x, weight) if bias is None else torch.baddbmm(bias[:, None], x, weight)
+                x = (
+                    torch.bmm(x, weight)
+                    if bias is None
+                    else torch.baddbmm(bias[:, None], x, weight)
+                )
         return x
 
     def combine(self, tensors: Sequence[Tensor]) -> Tensor:

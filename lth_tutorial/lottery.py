@@ -267,9 +267,7 @@ def _other_starts(build, data, config, imp, seeds, bar) -> dict[int, State]:
 
 def _train(models: dict[int, nn.Module], data, config, **options) -> dict[int, TrainResult]:
     seeds = list(models)
-    results = train_replicates(
-        list(models.values()), data, config, data_seeds=seeds, **options
-    )
+    results = train_replicates(list(models.values()), data, config, data_seeds=seeds, **options)
     return dict(zip(seeds, results, strict=True))
 
 

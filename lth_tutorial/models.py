@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -41,13 +42,12 @@ def build_model(name: str, *, seed: int, data: Dataset | None = None) -> nn.Modu
     """
     shape, classes = (data.shape, data.num_classes) if data else (_PAPER_SHAPE, _PAPER_CLASSES)
     inputs = torch.Size(shape).numel()
-    if name == "lenet_300_100":
-        model = mlp((inputs, 300, 100, classes))
-    elif re.fullmatch(r"mlp(_[1-9]\d*)+", str(name)):
-        hidden = [int(width) for width in name.split("_")[1:]]
-        model = mlp((inputs, *hidden, classes))
-    else:
+    hidden = re.fullmatch(r"(?:mlp|lenet(?=_300_100$))((?:_[1-9]\d*)+)", str(name))
+    if hidden is None:
         choose("model", name, MODELS)
+    widths = [int(width) for width in hidden.group(1).split("_")[1:]]
+    with torch.random.fork_rng(devices=[]):  # PyTorch's own initialisation, which is overwritten
+        model = mlp((inputs, *widths, classes))
     reinitialize(model, seed)
     return model
 
@@ -59,7 +59,7 @@ def mlp(sizes: Sequence[int]) -> nn.Sequential:
     [outputs, inputs].
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
-    pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+    pairs = list(pairwise(sizes))
     for i, (fan_in, fan_out) in enumerate(pairs[:-1], start=1):
         layers[f"fc{i}"] = nn.Linear(fan_in, fan_out)
         layers[f"relu{i}"] = nn.ReLU()

@@ -27,6 +27,7 @@ from lth_tutorial.training import (
     fit,
 )
 
+
 def train_replicates(
     models: Sequence[nn.Module],
     data: Dataset,

@@ -60,9 +60,7 @@ def t_interval(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - half, mean + half, n)
 
 
-def summarize(
-    rows: pd.DataFrame, by: str | Sequence[str], value: str = "accuracy"
-) -> pd.DataFrame:
+def summarize(rows: pd.DataFrame, by: str | Sequence[str], value: str = "accuracy") -> pd.DataFrame:
     """Return mean, 95 % interval and n of a column, over the replicates in each group.
 
     Args:
@@ -162,9 +160,7 @@ def matching(
     return table.assign(matches=enough & (table["low"] >= -margin))
 
 
-def lengthen(
-    rows: pd.DataFrame, *, record: str, data: str, scale: float = 1.0
-) -> pd.DataFrame:
+def lengthen(rows: pd.DataFrame, *, record: str, data: str, scale: float = 1.0) -> pd.DataFrame:
     """Return wide rows (one column per metric) in the long schema of records.
 
     A column `step` stays one; rows without it are about whole runs and have no step. Flags (the

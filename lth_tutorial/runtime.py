@@ -66,6 +66,13 @@ def in_book_build() -> bool:
     return os.environ.get("LTH_TUTORIAL_BUILD", "") not in ("", "0")
 
 
+def in_notebook() -> bool:
+    """Return whether a notebook kernel runs this code, not a script or a terminal."""
+    # Whoever runs in a kernel has IPython loaded already.
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return getattr(shell, "kernel", None) is not None
+
+
 def progress_bar(total: int, description: str):
     """Return a tqdm progress bar of `total` steps, for people only.
 
@@ -73,10 +80,8 @@ def progress_bar(total: int, description: str):
     """
     from tqdm.auto import tqdm
 
-    watched = "ipykernel" in sys.modules or sys.stderr.isatty()
-    return tqdm(
-        total=total, desc=description, disable=in_book_build() or not watched, leave=False
-    )
+    watched = in_notebook() or sys.stderr.isatty()
+    return tqdm(total=total, desc=description, disable=in_book_build() or not watched, leave=False)
 
 
 def choose(kind: str, name: object, known: Iterable[str]) -> str:

@@ -19,7 +19,7 @@ ARMS = ("ticket", "reinit", "random", "one_shot")
 
 
 def make_rows(loss=0.0, seeds=5, rounds=4, arms=ARMS):
-    """Return rows in which every pruned network is `loss` below its dense one, give or take 0.1%."""
+    """Return rows in which every pruned network is `loss` below its dense one, within 0.1%."""
     noise = np.random.default_rng(0)
     rows = []
     for arm in arms:
@@ -42,32 +42,15 @@ def make_rows(loss=0.0, seeds=5, rounds=4, arms=ARMS):
     return pd.DataFrame(rows)
 
 
-def make_curves():
-    return pd.DataFrame(
-        {
-            "arm": arm,
-            "seed": seed,
-            "round": k,
-            "density": 0.8**k,
-            "step": step,
-            "val_accuracy": 0.9 - 0.8 * math.exp(-step / (50 + seed + 10 * k)),
-            "val_loss": 1 / (1 + step),
-        }
-        for arm in ARMS
-        for seed in range(3)
-        for k in (0, 2)
-        for step in range(0, 201, 20)
-    )
-
-
 def all_figures():
-    rows, curves = make_rows(), make_curves()
+    rows, kept = make_rows(), torch.ones(10, 64, dtype=torch.bool)
     return {
         "accuracy": plotting.accuracy_vs_density(rows, margin=0.01),
         "steps": plotting.steps_vs_density(rows),
-        "curves": plotting.learning_curves(curves, round=2),
         "differences": plotting.differences(rows, "ticket", ["dense", "random"], margin=0.01),
-        "mask": plotting.mask_image(torch.ones(10, 64, dtype=torch.bool), (8, 8)),
+        "mask": plotting.mask_image(kept, (8, 8)),
+        "mask and arms": plotting.mask_and_arms(kept, (8, 8), rows, round=2),
+        "grids": plotting.weight_grids({"initial": torch.randn(3, 9), "kept": torch.eye(3, 9)}),
         "placeholder": plotting.not_yet_run("mnist-lenet"),
     }
 
@@ -239,23 +222,6 @@ def test_a_censored_dense_network_is_called_a_lower_bound():
     assert "dense network (a lower bound)" in words(plotting.steps_vs_density(rows))
 
 
-def test_learning_curves_show_the_round_asked_for_beside_dense():
-    curves = make_curves()
-    figure = plotting.learning_curves(curves, round=2, arms=["ticket"])
-    drawn = line(figure, METHODS["ticket"]["label"])
-    means = curves.query("arm == 'ticket' and round == 2").groupby("step")["val_accuracy"].mean()
-    assert drawn.get_ydata() == pytest.approx(100 * means.to_numpy())
-    assert line(figure, "dense network").get_linestyle() == "--"
-    assert "64% of the weights remain" in words(figure)
-    assert METHODS["random"]["label"] not in words(figure)
-
-
-def test_learning_curves_of_round_0_are_the_dense_network_alone():
-    figure = plotting.learning_curves(make_curves(), round=0, value="val_loss")
-    assert len(figure.axes[0].get_lines()) == 1
-    assert "validation loss" in words(figure)
-
-
 def test_differences_are_paired_by_seed():
     rows = make_rows(loss=0.02)
     rows.loc[rows["arm"] == "ticket", "accuracy"] += 0.03 * (rows["round"] > 0)
@@ -306,8 +272,14 @@ ROWS = make_rows()
             "at least 0.*nan",
         ),
         (lambda: plotting.differences(ROWS, "ticket", ["dnse"]), "'dnse'.*'dense'"),
-        (lambda: plotting.learning_curves(make_curves(), round=1), r"round 1.*\[0, 2\]"),
-        (lambda: plotting.learning_curves(ROWS, round=1), "column 'step'"),
+        (
+            lambda: plotting.mask_and_arms(torch.ones(3, 8).bool(), (2, 4), ROWS, round=99),
+            "round 99 was not measured",
+        ),
+        (
+            lambda: plotting.weight_grids({"a": torch.ones(2, 2), "b": torch.ones(2, 3)}),
+            r"one shape.*\(2, 2\), \(2, 3\)",
+        ),
         (
             lambda: plotting.mask_image(torch.ones(3, 10, dtype=torch.bool), (2, 4)),
             r"\(3, 10\).*\(outputs, 8\)",
@@ -317,3 +289,11 @@ ROWS = make_rows()
 def test_bad_input_is_named_with_what_would_work(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_missing_whole_number_leaves_the_mean_of_the_others():
+    rows = make_rows().astype({"steps_to_95": "Int64"})
+    rows.loc[(rows["arm"] == "ticket") & (rows["seed"] == 0), "steps_to_95"] = pd.NA
+    figure = plotting.steps_vs_density(rows, seeds=True)
+    drawn = line(figure, METHODS["ticket"]["label"])
+    assert drawn.get_ydata() == pytest.approx([425, 445, 465, 485])

@@ -159,7 +159,13 @@ def to_rst(text: str) -> str:
 
 
 def plain_docstrings(app: Sphinx, what, name, obj, options, lines: list[str]) -> None:
-    lines[:] = to_rst("\n".join(lines)).split("\n")
+    text = to_rst("\n".join(lines))
+    # In "a, b: what both are" Sphinx would take the first name for the type of the second, unless
+    # no white space stands between them.
+    text = re.sub(
+        r"^ +\w+(, \w+)+: ", lambda names: names[0].replace(", ", ",\u200b"), text, flags=re.M
+    )
+    lines[:] = text.split("\n")
 
 
 def fill_api_page(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -180,7 +186,9 @@ def resolve_public_name(app: Sphinx, env, node: addnodes.pending_xref, contnode:
     objects = env.get_domain("py").objects
     public = "lth_tutorial." + target.rpartition(".")[2]
     if public not in objects:
-        return None
+        # A type that exists but is not public is named without a link; a slip of the pen is not.
+        home, _, name = target.rpartition(".")
+        return contnode if hasattr(sys.modules.get(home), name) else None
     found = objects[public]
     return make_refnode(
         app.builder, node.get("refdoc"), found.docname, found.node_id, contnode, public
@@ -206,6 +214,28 @@ def drop_thebe_config(app: Sphinx, doctree: nodes.document, docname: str) -> Non
             node.parent.remove(node)
 
 
+# What the theme gets wrong, as an accessibility checker sees it, and what to write instead.
+REPAIRS = (
+    # The title in the sidebar stands outside every landmark.
+    (
+        r'<div id="pst-primary-sidebar" class="bd-sidebar-primary bd-sidebar"',
+        r'\g<0> role="complementary" aria-label="The book"',
+    ),
+    # A list may not have the back-reference links as children, nor a div this role.
+    (r' role="list"(?= class="citation-list")| role="doc-biblioentry"', ""),
+)
+
+
+def repair_pages(app: Sphinx, error: Exception | None) -> None:
+    if error or app.builder.format != "html":
+        return
+    for path in Path(app.outdir).rglob("*.html"):
+        page = path.read_text(encoding="utf-8")
+        for pattern, replacement in REPAIRS:
+            page = re.sub(pattern, replacement, page)
+        path.write_text(page, encoding="utf-8")
+
+
 def add_assets(app: Sphinx) -> None:
     app.config.html_static_path.append(str(ASSETS))
     app.add_css_file("lth_book.css", priority=900)
@@ -226,4 +256,5 @@ def setup(app: Sphinx) -> dict:
     app.connect("missing-reference", resolve_public_name)
     app.connect("doctree-resolved", drop_thebe_config, priority=900)
     app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("build-finished", repair_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

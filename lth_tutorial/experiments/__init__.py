@@ -71,9 +71,7 @@ EXPERIMENTS = (
         question="The same by the protocol of Frankle & Carbin (2019): LeNet-300-100 on MNIST.",
         dataset="mnist",
         model="lenet_300_100",
-        train=TrainConfig(
-            steps=50_000, batch_size=60, optimizer="adam", lr=1.2e-3, eval_every=100
-        ),
+        train=TrainConfig(steps=50_000, batch_size=60, optimizer="adam", lr=1.2e-3, eval_every=100),
         imp=IMPConfig(
             rounds=20,
             fraction={"fc1.weight": 0.2, "fc2.weight": 0.2, "output.weight": 0.1},

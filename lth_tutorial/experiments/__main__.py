@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
             print_one(options.name)
         else:
             run_one(options)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

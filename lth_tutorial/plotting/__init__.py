@@ -5,11 +5,10 @@ numbers from the rows. Read `card` first: colours, markers and axes that all fig
 """
 
 from lth_tutorial.plotting.card import METHODS, VALUES, not_yet_run
-from lth_tutorial.plotting.images import mask_image
+from lth_tutorial.plotting.images import mask_and_arms, mask_image, weight_grids
 from lth_tutorial.plotting.tickets import (
     accuracy_vs_density,
     differences,
-    learning_curves,
     steps_vs_density,
 )
 
@@ -18,8 +17,9 @@ __all__ = [
     "VALUES",
     "accuracy_vs_density",
     "steps_vs_density",
-    "learning_curves",
     "differences",
     "mask_image",
+    "mask_and_arms",
+    "weight_grids",
     "not_yet_run",
 ]

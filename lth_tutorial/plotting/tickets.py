@@ -119,48 +119,6 @@ def steps_vs_density(
     return figure
 
 
-def learning_curves(
-    curves: DataFrame,
-    *,
-    round: int,
-    value: str = "val_accuracy",
-    arms: Sequence[str] | None = None,
-) -> Figure:
-    """Plot how each arm learns after some rounds of pruning, beside the dense network.
-
-    Args:
-        curves: one row per arm, seed, round and step, with the columns arm, seed, round, density,
-            step and `value`.
-        round: the round to show; 0 shows the dense network alone.
-        value: the column on the vertical axis.
-        arms: the arms to draw; all of them by default.
-
-    Raises:
-        ValueError: for a missing column, an unknown arm or a round that was not measured.
-    """
-    arms = check_rows(curves, [*ROW_COLUMNS, "step", value], arms)
-    shown = curves[curves["round"] == round]
-    if shown.empty:
-        rounds = sorted(int(r) for r in curves["round"].unique())
-        raise ValueError(f"there are no curves of round {round!r}; measured rounds: {rounds}")
-    figure, axes = new_figure()
-    parts = {"dense": curves[curves["round"] == 0].drop_duplicates(["seed", "step"])}
-    if round:
-        parts |= {arm: shown[shown["arm"] == arm] for arm in arms if arm != "dense"}
-        axes.set_title(f"{100 * shown['density'].mean():.3g}% of the weights remain")
-    for arm, part in parts.items():
-        if part.empty:
-            continue
-        summary = summarize(part.sort_values("step"), "step", value=value)
-        look = {"linestyle": "--", "marker": ""} if arm == "dense" else {}
-        every = math.ceil(len(summary) / 8)
-        draw_band(axes, summary["step"], summary, arm, value, markevery=every, **look)
-    axes.set_xlabel("training step")
-    axes.set_ylabel(value_label(value))
-    draw_legend(axes, replicates_note(shown, value))
-    return figure
-
-
 def differences(
     rows: DataFrame,
     arm_a: str,
@@ -200,7 +158,9 @@ def differences(
     density = rows[rows["arm"] == arm_a].groupby("round")["density"].mean()
     for i, arm_b in enumerate(arms_b):
         style = METHODS[arm_b]
-        paired = paired_difference(rows, arm_a, arm_b, value=value).query("round > 0")
+        paired = paired_difference(rows, arm_a, arm_b, value=value)[
+            lambda table: table["round"] > 0
+        ]
         # Side by side, or the intervals of several arms would cover each other.
         shift = 1.025 ** (i - (len(arms_b) - 1) / 2)
         mean, low, high = (scale * paired[column] for column in ("mean", "low", "high"))
@@ -217,7 +177,7 @@ def differences(
             zorder=3,
         )
         if seeds:
-            each = pair_seeds(rows, arm_a, arm_b, value=value).query("round > 0")
+            each = pair_seeds(rows, arm_a, arm_b, value=value)[lambda table: table["round"] > 0]
             x, y = each["round"].map(density) * shift, scale * each["difference"]
             axes.plot(x, y, ".", color=style["color"], alpha=0.3, markersize=4)
     density_axis(axes, rows["density"])
@@ -250,7 +210,7 @@ def _draw_arm(axes: Axes, rows: DataFrame, arm: str, value: str, seeds: bool) ->
     draw_band(axes, summary["density"], summary, arm, value)
     if seeds:
         color = METHODS[arm]["color"]
-        y = scale_of(value) * own[value]
+        y = scale_of(value) * own[value].astype(float)
         axes.plot(own["density"], y, ".", color=color, alpha=0.3, markersize=4)
     return summary
 

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+
+import lth_tutorial as lt
+from lth_tutorial.claims import CLAIMS, Claim, Effect, Setting, best_density, difference
+from lth_tutorial.results import Interval
+
+
+def effect(values, threshold=0.5, beyond="above"):
+    return Effect("quantity", lambda rows: values, threshold, beyond, unit="")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "above", "below"),
+    [
+        (0.6, 0.9, "holds", "fails here"),
+        (0.5, 0.9, "holds", "inconclusive"),
+        (0.4, 0.9, "inconclusive", "inconclusive"),
+        (0.1, 0.4, "fails here", "holds"),
+        (0.1, 0.5, "inconclusive", "holds"),
+    ],
+)
+def test_the_whole_interval_decides(low, high, above, below):
+    interval = Interval((low + high) / 2, low, high, 5)
+    assert effect([], beyond="above").verdict(interval) == above
+    assert effect([], beyond="below").verdict(interval) == below
+
+
+@pytest.mark.parametrize("values", [[0.9], [0.9, 0.9]])
+def test_fewer_than_three_replicates_are_a_single_run(values):
+    one = effect(values)
+    assert one.verdict(one.interval(None)) == "single run"
+
+
+UP, DOWN, OPEN = [0.8, 0.9, 0.85], [0.1, 0.2, 0.15], [0.1, 0.9, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("values", "need_all", "need_any"),
+    [
+        ((UP, UP), "holds", "holds"),
+        ((UP, DOWN), "fails here", "holds"),
+        ((UP, OPEN), "inconclusive", "holds"),
+        ((OPEN, DOWN), "fails here", "inconclusive"),
+        ((DOWN, DOWN), "fails here", "fails here"),
+        ((OPEN, OPEN), "inconclusive", "inconclusive"),
+        ((UP, [0.9]), "single run", "single run"),
+    ],
+)
+def test_several_effects_are_joined_by_all_or_any(values, need_all, need_any):
+    effects = tuple(effect(v) for v in values)
+    assert Setting("s", effects, "all").verdict(None) == need_all
+    assert Setting("s", effects, "any").verdict(None) == need_any
+
+
+def claim(*settings):
+    return Claim("k", 4, "statement", "source", "digits-r", "network", settings)
+
+
+def test_settings_that_differ_are_named():
+    rows = pd.DataFrame()
+    high, low = Setting("A", (effect(UP),)), Setting("B", (effect(DOWN),))
+    assert claim(high, low).verdict(rows) == "holds only if A"
+    assert claim(low, Setting("C", (effect(OPEN),))).verdict(rows) == "inconclusive"
+    assert claim(high).verdict(None) == "not yet run"
+
+
+def test_a_measure_is_one_paired_number_per_seed():
+    rows = pd.DataFrame(
+        [
+            {"arm": arm, "seed": s, "round": r, "density": 0.5**r, "steps": value + s + r}
+            for arm, value in (("ticket", 10), ("reinit", 40))
+            for s in (0, 1)
+            for r in (0, 1, 2)
+        ]
+    )
+    assert list(difference("steps", "reinit", "ticket", round=1)(rows)) == [30, 30]
+    assert list(difference("steps", "reinit", "ticket", round=1, factor=2)(rows)) == [19, 18]
+    assert list(difference("steps", "dense", "ticket", round=2)(rows)) == [-2, -2]
+
+
+def test_the_best_density_is_the_densest_of_the_best():
+    accuracy = {0: [0.9, 0.8], 1: [0.95, 0.8], 2: [0.95, 0.7]}
+    rows = pd.DataFrame(
+        [
+            {"arm": "ticket", "seed": s, "round": r, "density": 0.5**r, "accuracy": accuracy[r][s]}
+            for r in accuracy
+            for s in (0, 1)
+        ]
+    )
+    assert list(best_density(rows)) == [0.5, 1.0]
+
+
+@pytest.fixture(scope="module")
+def live_rows():
+    return lt.widen(lt.load_rows("digits-winning-tickets"))
+
+
+def verdicts(rows):
+    table = lt.claims({"digits-winning-tickets": rows}, level="live")
+    return table.set_index("key")["verdict"]
+
+
+def test_altered_rows_change_the_verdicts(live_rows):
+    """The table is computed: make the ticket as bad as its controls, and it must say so."""
+    before = verdicts(live_rows)
+    assert before["mask-matters"] == before["iterative-beats-one-shot"] == "holds"
+    worse = live_rows.copy()
+    ticket, random = (worse["arm"] == arm for arm in ("ticket", "random"))
+    worse.loc[ticket, "accuracy"] = worse.loc[random, "accuracy"].to_numpy()
+    after = verdicts(worse)
+    assert after["mask-matters"] == after["tickets-match"] == "fails here"
+    assert set(verdicts(live_rows[live_rows["seed"] < 2])) == {"single run"}
+    lucky = live_rows.copy()
+    lucky.loc[(lucky["arm"] == "ticket") & (lucky["round"] == 3), "accuracy"] = 1.0
+    assert before["inverted-u"] == "fails here" and verdicts(lucky)["inverted-u"] == "holds"
+
+
+def test_a_record_that_does_not_exist_is_not_yet_run():
+    table = lt.claims()
+    missing = table[~table["record"].isin(lt.recorded())]
+    assert (missing["verdict"] == "not yet run").all() and (missing["n"] == 0).all()
+    assert (missing["effect"] == "–").all()
+
+
+def test_the_table_shows_every_claim_with_source_criterion_and_effect():
+    table = lt.claims()
+    assert list(table["key"]) == [c.key for c in CLAIMS] and table["key"].is_unique
+    assert {"chapter", "claim", "source", "setting", "n", "effect", "verdict"} <= set(table)
+    assert (table["criterion"].str.contains("[≥≤]")).all()
+    run = table[table["verdict"] != "not yet run"]
+    assert (run["n"] >= 3).all() and run["effect"].str.contains(r"\[.*, .*\]").all()
+
+
+def test_the_table_can_be_filtered():
+    assert set(lt.claims(level="live")["level"]) == {"live"}
+    assert lt.claims(chapter=99).empty
+    with pytest.raises(ValueError, match="Did you mean 'live'"):
+        lt.claims(level="lives")
+
+
+def test_every_claim_names_an_experiment_and_rounds_that_it_has():
+    from lth_tutorial.experiments import experiment
+
+    for one in CLAIMS:
+        assert experiment(one.record).chapter == one.chapter
+
+
+def test_numbers_are_printed_in_their_unit():
+    shown = Effect("x", lambda r: [], -0.005).describe(Interval(0.0123, -0.0042, math.pi / 100, 4))
+    assert shown == "+1.23 [−0.42, +3.14] points"
+    assert Effect("x", lambda r: [], -0.005).criterion() == "x ≥ −0.50 points"

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+import lth_tutorial as lt
+
+
+def test_magnitude_scores_are_the_absolute_weights(tiny_model):
+    state, mask = lt.snapshot(tiny_model), lt.dense_mask(tiny_model)
+    scores = lt.magnitude_scores(state, mask)
+    assert set(scores) == set(mask)
+    assert all(torch.equal(scores[n], state[n].abs()) for n in mask)
+
+
+def test_scores_are_copies(tiny_model):
+    state, mask = lt.snapshot(tiny_model), lt.dense_mask(tiny_model)
+    lt.magnitude_scores(state, mask)["fc1.weight"].zero_()
+    assert state["fc1.weight"].abs().max() > 0
+
+
+def test_a_model_in_place_of_a_state_is_refused(tiny_model):
+    with pytest.raises(TypeError, match="snapshot"):
+        lt.magnitude_scores(tiny_model, lt.dense_mask(tiny_model))
+
+
+def test_a_mask_of_another_network_is_refused(tiny_model, digits):
+    other = lt.build_model("mlp_5", seed=0, data=digits)
+    with pytest.raises(ValueError):
+        lt.magnitude_scores(lt.snapshot(tiny_model), lt.dense_mask(other))
+
+
+def test_random_scores_follow_the_seed_and_not_the_weights(tiny_model):
+    mask = lt.dense_mask(tiny_model)
+    a, b, c = (lt.random_scores(mask, s) for s in (0, 0, 1))
+    assert all(torch.equal(a[n], b[n]) and not torch.equal(a[n], c[n]) for n in mask)
+    assert not torch.equal(a["fc1.weight"].flatten()[:5], a["fc2.weight"].flatten()[:5])

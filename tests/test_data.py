@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import struct
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+
+import pytest
+import torch
+from conftest import blobs
+
+import lth_tutorial as lt
+from lth_tutorial.data import augment, generator_for
+
+
+def test_the_embedded_digits_are_those_of_scikit_learn(digits):
+    from sklearn.datasets import load_digits
+
+    ours = torch.cat([digits.x_train, digits.x_val, digits.x_test]).flatten(1)
+    labels = torch.cat([digits.y_train, digits.y_val, digits.y_test])
+    theirs = load_digits()
+    mine = sorted(map(tuple, torch.cat([labels[:, None], ours.long()], 1).tolist()))
+    reference = torch.cat(
+        [torch.tensor(theirs.target)[:, None], torch.tensor(theirs.data).long()], 1
+    )
+    assert mine == sorted(map(tuple, reference.tolist()))
+
+
+def test_digits_have_the_declared_split_and_stay_bytes(digits):
+    assert [len(digits.split(s)[0]) for s in ("train", "val", "test")] == [1000, 300, 497]
+    assert digits.x_train.dtype == torch.uint8 and digits.shape == (1, 8, 8)
+    assert digits.num_classes == 10
+
+
+def test_normalised_training_images_have_mean_0_and_standard_deviation_1(digits):
+    x = digits.normalize(digits.x_train)
+    assert abs(x.mean().item()) < 1e-4 and abs(x.std().item() - 1) < 1e-3
+
+
+def test_every_channel_is_normalised_by_its_own_statistics():
+    x = torch.randn(200, 2, 3, 3) * torch.tensor([1.0, 9.0]).view(1, 2, 1, 1) + 5
+    y = torch.arange(200) % 2
+    data = lt.make_dataset("two channels", (x, y), None, (x, y))
+    normal = data.normalize(x).transpose(0, 1).flatten(1)
+    assert torch.allclose(normal.std(dim=1, correction=0), torch.ones(2), atol=1e-4)
+    stacked = data.normalize(x.view(4, 50, 2, 3, 3))
+    assert torch.equal(stacked.flatten(0, 1), data.normalize(x))
+
+
+def test_a_constant_channel_becomes_zero_not_infinite():
+    x, y = torch.ones(10, 1), torch.arange(10) % 2
+    data = lt.make_dataset("constant", (x, y), None, (x, y))
+    assert data.normalize(x).abs().max() == 0
+
+
+def test_without_held_out_images_validation_is_absent_and_never_the_test_set():
+    data = lt.load_dataset("digits", val=0)
+    assert len(data.x_train) == 1300 and len(data.x_val) == 0
+    with pytest.raises(ValueError, match="no val examples"):
+        data.split("val")
+
+
+def test_a_subset_is_drawn_from_the_training_images_only(digits):
+    part = digits.subset(100, seed=3)
+    assert len(part.x_train) == 100 and torch.equal(part.x_test, digits.x_test)
+    rows = {tuple(r) for r in digits.x_train.flatten(1).tolist()}
+    assert all(tuple(r) in rows for r in part.x_train.flatten(1).tolist())
+    assert torch.equal(part.mean, digits.mean)
+    with pytest.raises(ValueError, match="1 to 1000"):
+        digits.subset(1001)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"val": 1300}, "0 to 1299"),
+        ({"val": -1}, "got -1"),
+        ({"name": "digit"}, "Did you mean 'digits'"),
+        ({"name": "mnist", "root": "nowhere", "download": False}, "download=True"),
+    ],
+)
+def test_load_dataset_says_what_would_work(change, message, tmp_path):
+    options = {"name": "digits", **change}
+    if "root" in options:
+        options["root"] = tmp_path / options["root"]
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        lt.load_dataset(options.pop("name"), **options)
+
+
+def nan_first(x):
+    x = x.clone()
+    x[0, 0] = float("nan")
+    return x
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda x, y: (nan_first(x), y), "1 of 60 test examples contain NaN"),
+        (lambda x, y: (x, y + 1), "test labels lie in 1 … 3"),
+        (lambda x, y: (x, y - 1), "test labels lie in -1"),
+        (lambda x, y: (x, y.float()), "whole numbers"),
+        (lambda x, y: (x[:5], y), "5 examples and labels of shape"),
+        (lambda x, y: (x[:, :3], y), r"test examples are \(3,\)"),
+        (lambda x, y: (x[:0], y[:0]), "the test set is empty"),
+        (lambda x, y: (x[:, 0], y), "channel dimension"),
+    ],
+)
+def test_tensors_that_do_not_make_a_data_set_are_refused(spoil, message):
+    with pytest.raises(ValueError, match=message):
+        lt.make_dataset("mine", blobs(120, 1), None, spoil(*blobs(60, 3)))
+
+
+def test_an_epoch_visits_every_example_once_and_each_epoch_differs():
+    epochs = [
+        torch.cat([lt.batch_indices(12, 4, step, 0) for step in range(3 * e, 3 * e + 3)])
+        for e in range(2)
+    ]
+    assert all(sorted(e.tolist()) == list(range(12)) for e in epochs)
+    assert not torch.equal(*epochs)
+
+
+def test_the_batch_is_a_pure_function_of_data_seed_and_step():
+    before = lt.batch_indices(100, 10, 57, 3)
+    torch.manual_seed(0)
+    lt.batch_indices(100, 10, 0, 4)
+    assert torch.equal(before, lt.batch_indices(100, 10, 57, 3))
+    assert not torch.equal(before, lt.batch_indices(100, 10, 57, 4))
+
+
+def test_seeds_are_mixed_not_added():
+    assert generator_for(1, 2).initial_seed() != generator_for(2, 1).initial_seed()
+
+
+def test_augmentation_only_shifts_and_mirrors():
+    x = torch.zeros(64, 1, 9, 9)
+    x[:, 0, 4, 4] = 1
+    moved = augment(x, step=0, data_seed=0, pad=2)
+    assert moved.shape == x.shape and moved.sum() == 64
+    rows, columns = moved[:, 0].flatten(1).argmax(1) // 9, moved[:, 0].flatten(1).argmax(1) % 9
+    assert set(rows.tolist()) == set(columns.tolist()) == {2, 3, 4, 5, 6}
+    assert torch.equal(moved, augment(x, step=0, data_seed=0, pad=2))
+    assert not torch.equal(moved, augment(x, step=1, data_seed=0, pad=2))
+
+
+def test_augmentation_mirrors_about_half_of_the_images():
+    x = torch.zeros(400, 1, 5, 5)
+    x[:, 0, :, 0] = 1
+    left = augment(x, 0, 0, pad=0)[:, 0, 0, 0].sum().item()
+    assert 140 < left < 260 and left + augment(x, 0, 0, pad=0)[:, 0, 0, 4].sum().item() == 400
+
+
+def write_idx(path, array):
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+    path.write_bytes(header + array.numpy().tobytes())
+
+
+def test_mnist_is_read_from_files_in_the_original_format(tmp_path):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for stem, n in (("train", 6000), ("t10k", 20)):
+        images = torch.randint(0, 256, (n, 28, 28), dtype=torch.uint8)
+        write_idx(raw / f"{stem}-images-idx3-ubyte", images)
+        write_idx(raw / f"{stem}-labels-idx1-ubyte", (torch.arange(n) % 10).to(torch.uint8))
+    data = lt.load_dataset("mnist", root=tmp_path, download=False)
+    assert data.shape == (1, 28, 28) and data.x_train.dtype == torch.uint8
+    assert [len(data.split(s)[0]) for s in ("train", "val", "test")] == [1000, 5000, 20]
+    assert torch.equal(data.x_test[:, 0], images)
+
+
+def test_a_download_with_a_wrong_checksum_is_refused(tmp_path, monkeypatch):
+    """torchvision checks what it fetched: a mirror that serves other bytes is an error."""
+    from torchvision.datasets import MNIST
+
+    class Mirror(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "9")
+            self.end_headers()
+            self.wfile.write(b"not MNIST")
+
+        def log_message(self, *arguments):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Mirror)
+    Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+    with pytest.raises(RuntimeError, match="not found or corrupted"):
+        lt.load_dataset("mnist", root=tmp_path)
+    server.shutdown()
+    server.server_close()
+    assert not list(tmp_path.rglob("*ubyte"))

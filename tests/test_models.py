@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import lth_tutorial as lt
+
+
+def test_lenet_300_100_has_the_papers_266_200_weights():
+    model = lt.build_model("lenet_300_100", seed=0)
+    assert sum(kept.numel() for kept in lt.dense_mask(model).values()) == 266_200
+    assert model(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+
+
+def test_the_live_network_has_11_900_weights(digits):
+    model = lt.build_model("mlp_100_50", seed=0, data=digits)
+    assert {n: tuple(m.shape) for n, m in lt.dense_mask(model).items()} == {
+        "fc1.weight": (100, 64),
+        "fc2.weight": (50, 100),
+        "output.weight": (10, 50),
+    }
+
+
+def test_weights_are_glorot_normal_and_biases_zero():
+    model = lt.build_model("lenet_300_100", seed=0)
+    weight = model.fc1.weight
+    assert abs(weight.std().item() / (2 / (784 + 300)) ** 0.5 - 1) < 0.01
+    assert all(p.abs().max() == 0 for name, p in model.named_parameters() if "bias" in name)
+
+
+def test_initial_weights_belong_to_the_seed_alone():
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    a = lt.snapshot(lt.build_model("mlp_7", seed=5))
+    assert torch.equal(state, torch.get_rng_state()), "the global generator was used"
+    torch.manual_seed(99)
+    assert lt.state_hash(a) == lt.state_hash(lt.snapshot(lt.build_model("mlp_7", seed=5)))
+    assert lt.state_hash(a) != lt.state_hash(lt.snapshot(lt.build_model("mlp_7", seed=6)))
+
+
+def test_reinitialize_draws_what_build_model_draws():
+    model = lt.build_model("mlp_7", seed=5)
+    lt.reinitialize(model, 6)
+    expected = lt.snapshot(lt.build_model("mlp_7", seed=6))
+    assert lt.state_hash(lt.snapshot(model)) == lt.state_hash(expected)
+
+
+def test_a_foreign_model_is_reinitialised_by_its_own_rules_and_repeatably():
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3, 2))
+    state = torch.get_rng_state()
+    hashes = []
+    for seed in (1, 2, 1):
+        lt.reinitialize(model, seed)
+        hashes.append(lt.state_hash(lt.snapshot(model)))
+    assert hashes[0] == hashes[2] != hashes[1]
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_module_that_cannot_be_reinitialised_is_named():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.ones(2, 2))
+
+    with pytest.raises(ValueError, match="'1' .Odd.: it has parameters but no reset_parameters"):
+        lt.reinitialize(nn.Sequential(nn.Linear(2, 2), Odd()), 0)
+
+
+@pytest.mark.parametrize("name", ["lenet_300_10", "mlp_", "mlp_0", "mlp_10_", "resnet"])
+def test_an_unknown_network_is_refused(name):
+    with pytest.raises(ValueError, match="unknown model"):
+        lt.build_model(name, seed=0)
+
+
+def test_a_snapshot_is_not_changed_by_training(tiny_model, tiny_data, config):
+    """BERT-Tickets#19: a rewind state stored by reference was trained away."""
+    start = lt.snapshot(tiny_model)
+    before = lt.state_hash(start)
+    lt.train(tiny_model, tiny_data, config)
+    assert lt.state_hash(start) == before != lt.state_hash(lt.snapshot(tiny_model))
+
+
+def test_state_hash_sees_one_changed_bit_and_a_renamed_tensor():
+    state = {"a": torch.zeros(3), "b": torch.zeros(3)}
+    changed = {"a": torch.tensor([0.0, 0.0, -0.0]), "b": torch.zeros(3)}
+    renamed = {"a": torch.zeros(3), "c": torch.zeros(3)}
+    assert len({lt.state_hash(s) for s in (state, changed, renamed)}) == 3

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import json
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import lth_tutorial as lt
+from lth_tutorial.results import (
+    COLUMNS,
+    PROVENANCE,
+    lengthen,
+    load_provenance,
+    pair_seeds,
+    write_atomically,
+)
+
+
+def table(**arms: list[float]) -> pd.DataFrame:
+    """One round of pruning: accuracies by arm, one per seed; the dense network has 0.9."""
+    rows = []
+    for arm, values in arms.items():
+        for seed, value in enumerate(values):
+            rows.append({"arm": arm, "seed": seed, "round": 0, "density": 1.0, "accuracy": 0.9})
+            rows.append({"arm": arm, "seed": seed, "round": 1, "density": 0.5, "accuracy": value})
+    return pd.DataFrame(rows)
+
+
+def test_the_interval_is_students():
+    values = [0.91, 0.95, 0.93, 0.90]
+    interval = lt.t_interval(values)
+    low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
+    assert interval == pytest.approx((np.mean(values), low, high, 4))
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says():
+    generator = np.random.default_rng(0)
+    hits = [lt.t_interval(generator.normal(1, 2, 5)) for _ in range(2000)]
+    share = np.mean([i.low <= 1 <= i.high for i in hits])
+    assert abs(share - 0.95) < 3 * math.sqrt(0.95 * 0.05 / 2000)
+
+
+def test_one_value_has_no_interval_and_missing_values_do_not_count():
+    assert lt.t_interval([0.5, math.nan])[0::3] == (0.5, 1)
+    assert math.isnan(lt.t_interval([0.5]).low) and math.isnan(lt.t_interval([]).mean)
+
+
+def test_summarize_gives_mean_interval_and_n_per_setting():
+    summary = lt.summarize(table(ticket=[0.8, 0.9], random=[0.5, 0.7]), ["arm", "round"])
+    one = summary[(summary["arm"] == "random") & (summary["round"] == 1)].iloc[0]
+    assert (one["mean"], one["n"]) == (pytest.approx(0.6), 2)
+    assert one["low"] == pytest.approx(0.6 - stats.t.ppf(0.975, 1) * 0.1)
+
+
+def test_pairing_removes_what_the_arms_share():
+    shared = np.array([0.50, 0.60, 0.70, 0.80])
+    rows = table(ticket=list(shared + 0.02), random=list(shared))
+    paired = lt.paired_difference(rows, "ticket", "random").set_index("round").loc[1]
+    assert (paired["mean"], paired["low"]) == (pytest.approx(0.02), pytest.approx(0.02))
+    summary = lt.summarize(rows[rows["round"] == 1], "arm")
+    assert (summary["high"] - summary["low"]).min() > 0.2
+
+
+def test_pairs_are_made_by_seed_not_by_position():
+    rows = table(ticket=[0.1, 0.2, 0.3], random=[0.1, 0.2, 0.3]).sample(frac=1, random_state=1)
+    assert (pair_seeds(rows, "ticket", "random")["difference"] == 0).all()
+    lonely = rows.drop(rows[(rows["arm"] == "random") & (rows["seed"] == 2)].index)
+    assert lt.paired_difference(lonely, "ticket", "random")["n"].tolist() == [2, 2]
+
+
+def test_dense_is_round_0_of_the_same_seed():
+    rows = table(ticket=[0.8, 0.95, 0.85])
+    difference = lt.paired_difference(rows, "ticket", "dense").set_index("round")["mean"]
+    assert difference[0] == 0 and difference[1] == pytest.approx(np.mean([0.8, 0.95, 0.85]) - 0.9)
+    reverse = lt.paired_difference(rows, "dense", "ticket").set_index("round")["mean"]
+    assert reverse[1] == pytest.approx(-difference[1])
+
+
+@pytest.mark.parametrize(
+    ("values", "margin", "matches"),
+    [
+        ([0.901, 0.899, 0.900, 0.900], 0.005, True),
+        ([0.901, 0.899, 0.900, 0.900], 0.0, False),
+        ([0.880, 0.881, 0.879, 0.880], 0.005, False),
+        ([0.93, 0.80, 0.97, 0.90], 0.005, False),  # on average equal, but nobody knows
+        ([0.95, 0.95], 0.005, False),  # two replicates decide nothing
+    ],
+)
+def test_matching_is_a_statement_about_the_whole_interval(values, margin, matches):
+    result = lt.matching(table(ticket=values), margin=margin).set_index("round")
+    assert result.loc[1, "matches"] == matches
+
+
+@pytest.mark.parametrize("margin", [-0.1, math.nan, math.inf])
+def test_a_margin_is_a_positive_number(margin):
+    with pytest.raises(ValueError, match="at least 0; got"):
+        lt.matching(table(ticket=[0.9]), margin=margin)
+
+
+def test_unknown_arms_and_columns_are_refused():
+    rows = table(ticket=[0.9], random=[0.9])
+    with pytest.raises(ValueError, match="Did you mean 'random'"):
+        lt.paired_difference(rows, "ticket", "randon")
+    with pytest.raises(ValueError, match="unknown column 'acuracy'. Did you mean 'accuracy'"):
+        lt.summarize(rows, "arm", "acuracy")
+    with pytest.raises(ValueError, match="no seed has accuracy of both"):
+        lt.paired_difference(rows.query("arm == 'ticket' or seed == 9").assign(
+            accuracy=math.nan), "ticket", "dense")  # fmt: skip
+
+
+# --- records --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def record():
+    rows = table(ticket=[0.9, 0.8], random=[0.5, 0.6])
+    rows["steps_to_95"], rows["steps_to_95_censored"] = 40, rows["accuracy"] < 0.7
+    provenance = dict.fromkeys(PROVENANCE, "…")
+    return rows, lengthen(rows, record="r", data="digits"), provenance
+
+
+def test_rows_survive_the_way_to_disk_and_back(record, tmp_path):
+    wide, long, provenance = record
+    lt.save_rows(long, "r", provenance, root=tmp_path)
+    loaded = lt.load_rows("r", root=tmp_path)
+    assert tuple(loaded.columns) == COLUMNS
+    back = lt.widen(loaded).sort_values(["arm", "seed", "round"], ignore_index=True)
+    wide = wide.sort_values(["arm", "seed", "round"], ignore_index=True)
+    pd.testing.assert_frame_equal(back[wide.columns], wide, check_dtype=False)
+    assert loaded.attrs["provenance"]["command"] == "…"
+    assert lt.recorded(root=tmp_path) == ["r"]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-5], lambda b: b.replace(b"0.8", b"0.9"), lambda b: b""]
+)
+def test_a_damaged_or_edited_table_is_refused(record, tmp_path, damage):
+    path = lt.save_rows(record[1], "r", record[2], root=tmp_path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"r\.csv is not the table that r\.json describes"):
+        lt.load_rows("r", root=tmp_path)
+
+
+def test_damaged_provenance_and_other_schemas_are_refused(record, tmp_path):
+    path = lt.save_rows(record[1], "r", record[2], root=tmp_path).with_suffix(".json")
+    about = json.loads(path.read_text())
+    path.write_text(json.dumps(about | {"schema": 99}))
+    with pytest.raises(ValueError, match="has schema 99; this version reads 1"):
+        lt.load_rows("r", root=tmp_path)
+    path.write_text("{")
+    with pytest.raises(ValueError, match=r"r\.json is damaged"):
+        load_provenance("r", root=tmp_path)
+
+
+def test_a_record_that_was_not_run_says_so(record, tmp_path):
+    lt.save_rows(record[1], "r", record[2], root=tmp_path)
+    with pytest.raises(FileNotFoundError, match="'other' is not yet run; recorded so far: r"):
+        lt.load_rows("other", root=tmp_path)
+
+
+def test_an_incomplete_record_is_not_written(record, tmp_path):
+    _, long, provenance = record
+    for rows, about, message in (
+        (long.drop(columns="value"), provenance, "lacks value"),
+        (long, {k: v for k, v in provenance.items() if k != "device"}, "lacks device"),
+        (long.iloc[:0], provenance, "no rows"),
+        (pd.concat([long, long.iloc[:1]]), provenance, "says something twice"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            lt.save_rows(rows, "r", about, root=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "f"
+    write_atomically(path, b"old")
+
+    def fail(*arguments):
+        raise OSError("disk full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("os.fsync", fail)
+        with pytest.raises(OSError, match="disk full"):
+            write_atomically(path, b"new")
+    assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_concurrent_writers_leave_one_whole_file(tmp_path):
+    contents = [bytes([i]) * 100_000 for i in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda c: write_atomically(tmp_path / "f", c), contents))
+    assert (tmp_path / "f").read_bytes() in contents and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", lt.recorded())
+def test_every_shipped_record_is_in_order(name):
+    """Schema, provenance, declared replicates, values in range."""
+    from lth_tutorial.experiments import experiment, scaled
+
+    rows, about = lt.load_rows(name), load_provenance(name)
+    design = scaled(experiment(name), about["scale"])
+    assert set(PROVENANCE) <= set(about) and about["scale"] == rows["scale"].unique().item()
+    assert set(rows["seed"]) == set(design.seeds) == set(about["seeds"])
+    assert set(rows["arm"]) == set(design.arms)
+    assert set(rows["round"]) == set(range(design.imp.rounds + 1))
+    shares = rows[rows["metric"].str.contains("accuracy")]
+    assert shares["value"].between(0, 1).all() and rows["density"].between(0, 1).all()
+    wide = lt.widen(rows)
+    assert len(wide) == len(design.arms) * len(design.seeds) * (design.imp.rounds + 1)
+    assert not rows.duplicated(["arm", "seed", "round", "step", "metric"]).any()
