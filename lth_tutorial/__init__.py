@@ -52,6 +52,7 @@ from lth_tutorial.training import (
     evaluate,
     train,
 )
+from lth_tutorial.verdicts import verdicts
 
 __version__ = "0.1.0"
 
@@ -113,6 +114,7 @@ __all__ = [
     "train_replicates",
     "TrainConfig",
     "TrainResult",
+    "verdicts",
     "versions",
     "widen",
 ]

@@ -221,6 +221,8 @@ REPAIRS = (
         r'<div id="pst-primary-sidebar" class="bd-sidebar-primary bd-sidebar"',
         r'\g<0> role="complementary" aria-label="The book"',
     ),
+    # The corner of a table of pandas heads nothing.
+    (r"<th></th>", "<td></td>"),
     # A list may not have the back-reference links as children, nor a div this role.
     (r' role="list"(?= class="citation-list")| role="doc-biblioentry"', ""),
 )

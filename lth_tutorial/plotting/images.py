@@ -13,7 +13,7 @@ from lth_tutorial.results import summarize
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
     from torch import Tensor
 
 
@@ -69,7 +69,7 @@ def mask_image(kept: Tensor, image_shape: tuple[int, int], *, title: str = "") -
 def mask_and_arms(
     kept: Tensor, image_shape: tuple[int, int], rows: DataFrame, *, round: int
 ) -> Figure:
-    """Show a ticket's first-layer mask beside the accuracies of all seeds in one round.
+    """Show a ticket's first-layer mask beside the test errors of all seeds in one round.
 
     Args:
         kept, image_shape: as for `mask_image`.
@@ -93,18 +93,26 @@ def mask_and_arms(
     for place, arm in enumerate(arms):
         style, own = METHODS[arm], shown[shown["arm"] == arm]
         look = {"color": style["color"], "marker": style["marker"], "linestyle": ""}
-        right.plot([place] * len(own), 100 * own["accuracy"], alpha=0.45, markersize=5, **look)
-        mean = 100 * means.loc[arm, "mean"]
+        right.plot([place] * len(own), _error(own["accuracy"]), alpha=0.45, markersize=5, **look)
+        mean = _error(means.loc[arm, "mean"])
         right.plot([place - 0.3, place + 0.3], [mean, mean], color=style["color"], linewidth=2)
     names = {"reinit": "new\nweights", "random": "shuffled", "one_shot": "one\nshot"}
     right.tick_params(labelsize=FONT, colors="black")
     right.set_xticks(range(len(arms)), [names.get(arm, arm) for arm in arms], fontsize=FONT - 1)
-    low = 100 * rows["accuracy"].min()
-    right.set(xlim=(-0.6, len(arms) - 0.4), ylim=(low - 3, 101))
-    right.set_ylabel("test accuracy (%)", fontsize=FONT)
+    # Errors on a log axis: 1 and 2 % stay apart although others are at 60 %.
+    right.set_yscale("log")
+    least = _error(rows["accuracy"].max())
+    right.set(xlim=(-0.6, len(arms) - 0.4), ylim=(max(least, 0.05) / 1.3, 100))
+    right.set_yticks(*zip(*[(t, f"{t:g}") for t in (1, 2, 5, 10, 20, 50, 100)], strict=True))
+    right.minorticks_off()
+    right.set_ylabel("test error (%, log scale)", fontsize=FONT)
     right.grid(axis="y", color="#E3E3E3")
     right.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def _error(accuracy: Series | float) -> Series | float:
+    return 100 * (1 - accuracy)
 
 
 def _draw_mask(axes: Axes, kept: Tensor, image_shape: tuple[int, int]) -> None:
