@@ -58,7 +58,7 @@ def prune(
         LayerCollapseWarning: naming each layer that is now empty or will be at this pace.
     """
     fractions = check_fractions(fraction, mask, scope)
-    remaining = {name: int(kept.sum()) for name, kept in mask.items()}
+    remaining = {name: int(kept.count_nonzero()) for name, kept in mask.items()}
     if scope == "global":
         total = sum(remaining.values())
         keep: int | dict[str, int] = total - round(float(fraction) * total)
@@ -113,21 +113,15 @@ def keep_best(
 
 def _best(values: Tensor, allowed: Tensor, keep: int, where: str) -> Tensor:
     """Return a boolean vector of the `keep` largest allowed values, ties to the lower index."""
-    candidates = allowed.nonzero().squeeze(1)
-    n = len(candidates)
+    n = int(allowed.count_nonzero())
     if not 0 <= keep <= n:
         raise ValueError(f"cannot keep {keep} weights of {where}: {n} remain")
-    chosen = torch.zeros_like(allowed)
-    if keep == 0:
-        return chosen
-    if keep == n:
-        return allowed.clone()
-    candidate_values = values[candidates]
-    threshold = _kth_smallest(candidate_values, n - keep)
-    above = candidate_values > threshold
-    tied = (candidate_values == threshold).nonzero().squeeze(1)
-    above[tied[: keep - int(above.sum())]] = True
-    chosen[candidates[above]] = True
+    if keep in (0, n):
+        return allowed.clone() if keep else torch.zeros_like(allowed)
+    threshold = _kth_smallest(values if n == len(values) else values[allowed], n - keep)
+    chosen = (values > threshold).logical_and_(allowed)
+    tied = (values == threshold).logical_and_(allowed).nonzero().squeeze(1)
+    chosen[tied[: keep - int(chosen.count_nonzero())]] = True
     return chosen
 
 
@@ -162,12 +156,13 @@ def _check_scores(scores: Scores, mask: Mask) -> None:
                 f"scores of {name} have shape {tuple(scores[name].shape)}, the mask "
                 f"{tuple(mask[name].shape)}"
             )
-        broken = scores[name][mask[name]].isnan()
-        if bool(broken.any()):
-            raise ValueError(
-                f"{int(broken.sum())} of {broken.numel()} scores of {name} are NaN; "
-                f"did the training diverge?"
-            )
+        if bool(scores[name].isnan().any()):
+            broken = scores[name].isnan() & mask[name]
+            if bool(broken.any()):
+                raise ValueError(
+                    f"{int(broken.sum())} of {int(mask[name].sum())} scores of {name} are NaN; "
+                    f"did the training diverge?"
+                )
 
 
 def _check_fraction(fraction: object, name: str | None = None) -> float:
@@ -202,7 +197,7 @@ def check_fractions(
 
 def _warn_of_collapse(before: Mask, after: Mask) -> None:
     for name in before:
-        had, has = int(before[name].sum()), int(after[name].sum())
+        had, has = int(before[name].count_nonzero()), int(after[name].count_nonzero())
         if had and not has:
             text = f"{name} has no weights left: nothing passes through it any more"
         elif had > has and has * has < had:
