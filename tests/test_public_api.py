@@ -67,5 +67,3 @@ def test_no_library_code_seeds_the_global_generator_unprotected():
             if "torch.manual_seed(" in line:
                 before = "\n".join(lines[max(0, i - 25) : i])
                 assert "fork_rng" in before, f"{path.name}:{i + 1}"
-
-

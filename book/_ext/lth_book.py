@@ -214,8 +214,12 @@ def drop_thebe_config(app: Sphinx, doctree: nodes.document, docname: str) -> Non
             node.parent.remove(node)
 
 
-# What the theme gets wrong, as an accessibility checker sees it, and what to write instead.
+# What a browser or an accessibility checker gets wrong about the pages, and what to write instead.
 REPAIRS = (
+    (
+        r'<span class="math [^>]*>(?:(?!</span>).)*</span>[,.;:?!)]+',
+        r'<span class="with-mark">\g<0></span>',
+    ),
     # The title in the sidebar stands outside every landmark.
     (
         r'<div id="pst-primary-sidebar" class="bd-sidebar-primary bd-sidebar"',

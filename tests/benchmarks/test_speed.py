@@ -66,7 +66,9 @@ def test_masked_training_against_a_raw_loop(capsys):
                 for weight, kept in zip(weights, masks, strict=True):
                     weight.mul_(kept)
 
-    report(capsys, "masked training of LeNet-300-100, steps/s over a raw loop", ratio(ours, raw), 0.9)
+    report(
+        capsys, "masked training of LeNet-300-100, steps/s over a raw loop", ratio(ours, raw), 0.9
+    )
 
 
 def test_stacked_replicates_against_one_after_the_other(capsys):
