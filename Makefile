@@ -42,6 +42,7 @@ lint: $(INSTALLED)  ## ruff, and the stored form of the chapters
 	$(BIN)/python tests/tools/normalise_notebooks.py --check
 
 unit: $(INSTALLED)  ## the quick tests
+	tests/tools/chromium.sh
 	$(BIN)/python -m pytest
 
 notebooks: $(INSTALLED)  ## run the chapters and compare them with their stored outputs
@@ -54,9 +55,11 @@ normalise: $(INSTALLED)  ## execute the chapters and store their checked outputs
 	$(BIN)/python tests/tools/normalise_notebooks.py
 
 pages: $(START)  ## look at every page of the built book in a browser, offline
+	tests/tools/chromium.sh
 	$(BIN)/python -m pytest tests/pages -m pages
 
 screenshots: $(START)  ## pictures of every page: light, dark, narrow
+	tests/tools/chromium.sh
 	$(BIN)/python tests/tools/screenshots.py
 
 linkcheck: $(INSTALLED)  ## follow the external links (needs the network)
