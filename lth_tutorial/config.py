@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from lth_tutorial.runtime import choose
+from lth_tutorial.runtime import choose, is_whole
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class TrainConfig:
         for name in ("steps", "batch_size", "eval_every"):
             value = getattr(self, name)
             if not (name == "eval_every" and value is None):
-                _require(_is_whole(value) and value >= 1, name, value, "at least 1")
+                _require(is_whole(value) and value >= 1, name, value, "at least 1")
         _require(_finite(self.lr) and self.lr > 0, "lr", self.lr, "above 0")
         momentum, decay = self.momentum, self.weight_decay
         _require(_finite(momentum) and 0 <= momentum < 1, "momentum", momentum, "in [0, 1)")
@@ -58,9 +58,10 @@ class TrainConfig:
         choose("optimizer", self.optimizer, ("sgd", "adam"))
         choose("schedule", self.schedule, ("steps", "cosine"))
         choose("precision", self.precision, ("fp32", "bf16"))
-        inside = all(_is_whole(s) and 0 < s < self.steps for s in self.lr_drops)
+        _require(isinstance(self.lr_drops, tuple), "lr_drops", self.lr_drops, "a tuple of steps")
+        inside = all(is_whole(s) and 0 < s < self.steps for s in self.lr_drops)
         _require(inside, "lr_drops", self.lr_drops, f"steps between 0 and {self.steps}")
-        good = _is_whole(self.warmup_steps) and 0 <= self.warmup_steps < self.steps
+        good = is_whole(self.warmup_steps) and 0 <= self.warmup_steps < self.steps
         _require(good, "warmup_steps", self.warmup_steps, f"in 0 … {self.steps - 1}")
 
 
@@ -91,8 +92,17 @@ class IMPConfig:
     def __post_init__(self) -> None:
         for name, least in (("rounds", 1), ("rewind_step", 0)):
             value = getattr(self, name)
-            _require(_is_whole(value) and value >= least, name, value, f"at least {least}")
+            _require(is_whole(value) and value >= least, name, value, f"at least {least}")
         choose("scope", self.scope, ("global", "layer"))
+        if isinstance(self.fraction, Mapping):
+            for name, share in self.fraction.items():
+                check_fraction(share, name)
+            if self.scope == "global":
+                raise ValueError(
+                    "a fraction for each layer prunes layer by layer: pass scope='layer'"
+                )
+        else:
+            check_fraction(self.fraction)
         choose("after_pruning", self.after_pruning, ("rewind", "lr_rewind", "fine_tune"))
         if self.finetune_lr is not None:
             lr = self.finetune_lr
@@ -117,8 +127,17 @@ def retraining_config(config: TrainConfig, imp: IMPConfig) -> TrainConfig:
     return replace(config, lr=lr, schedule="steps", lr_drops=(), warmup_steps=0)
 
 
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def check_fraction(fraction: object, name: str | None = None) -> float:
+    """Return a pruning fraction as a float, or raise a ValueError that says what is allowed."""
+    where = f" for {name}" if name else ""
+    allowed = "[0, 1)" if name else "(0, 1)"
+    good = isinstance(fraction, (int, float)) and not isinstance(fraction, bool)
+    if not good or not (0 < fraction < 1 or (name and fraction == 0)):
+        raise ValueError(
+            f"fraction is the share of remaining weights to prune, in {allowed}; "
+            f"got {fraction!r}{where}"
+        )
+    return float(fraction)
 
 
 def _finite(value: object) -> bool:

@@ -42,6 +42,8 @@ def random_scores(mask: Mask, seed: int) -> Scores:
     layer, according to its scope.
     """
     return {
-        name: torch.rand(kept.shape, generator=generator_for(seed, i)).to(kept.device)
+        name: torch.rand(kept.shape, generator=generator_for("random scores", seed, i)).to(
+            kept.device
+        )
         for i, (name, kept) in enumerate(mask.items())
     }

@@ -7,6 +7,7 @@ so that the whole of MNIST needs 55 MB and a batch is one indexing operation.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lth_tutorial.runtime import choose
+from lth_tutorial.runtime import choose, is_whole
 
 DATASETS = ("digits", "mnist")
 SPLITS = ("train", "val", "test")
@@ -76,9 +77,9 @@ class Dataset:
             ValueError: if there are fewer than `n` training examples.
         """
         available = len(self.x_train)
-        if not 0 < n <= available:
+        if not is_whole(n) or not 0 < n <= available:
             raise ValueError(f"a subset takes 1 to {available} training examples; got {n!r}")
-        order = _generator_permutation(available, seed)[:n].to(self.device)
+        order = _permutation(available, "subset", seed)[:n].to(self.device)
         name = f"{self.name}[{n}]"
         return replace(self, name=name, x_train=self.x_train[order], y_train=self.y_train[order])
 
@@ -123,6 +124,7 @@ def make_dataset(
             `val` may be None.
 
     Raises:
+        TypeError: for anything but tensors.
         ValueError: for lengths, shapes or devices that do not agree, an empty training or test
             set, NaN or infinite examples, or labels outside 0 … classes − 1.
     """
@@ -175,11 +177,11 @@ def load_dataset(
     else:
         x, y, x_test, y_test = _read_mnist(root, download)
         val = 5_000 if val is None else val
-    if not 0 <= val < len(x):
+    if not is_whole(val) or not 0 <= val < len(x):
         raise ValueError(
             f"val holds out 0 to {len(x) - 1} of the {len(x)} training images; got {val!r}"
         )
-    order = _generator_permutation(len(x), 0)
+    order = _permutation(len(x), "validation split", 0)
     held_out, kept = order[:val], order[val:]
     data = make_dataset(
         name, (x[kept], y[kept]), (x[held_out], y[held_out]) if val else None, (x_test, y_test)
@@ -193,16 +195,21 @@ def batch_indices(n: int, batch_size: int, step: int, data_seed: int) -> Tensor:
     A pure function of (data_seed, step): training from a step-k snapshot sees the batches that
     the uninterrupted run would have seen. Each epoch is a new permutation without its incomplete
     last batch.
+
+    Raises:
+        ValueError: if a batch is larger than the data.
     """
-    per_epoch = n // batch_size
-    epoch, i = divmod(step, per_epoch)
-    return epoch_permutation(n, data_seed, epoch)[i * batch_size : (i + 1) * batch_size]
+    if not 0 < batch_size <= n:
+        raise ValueError(f"batch_size lies in 1 … {n}, the number of examples; got {batch_size!r}")
+    epoch, i = divmod(step, n // batch_size)
+    order = epoch_permutation(n, data_seed, epoch)
+    return order[i * batch_size : (i + 1) * batch_size].clone()  # the order itself is cached
 
 
 @lru_cache(maxsize=64)
 def epoch_permutation(n: int, data_seed: int, epoch: int) -> Tensor:
     """Return the order in which an epoch visits `n` examples, shape [n]."""
-    return _generator_permutation(n, data_seed, epoch)
+    return _permutation(n, "data order", data_seed, epoch)
 
 
 def augment(x: Tensor, step: int, data_seed: int, pad: int = 4) -> Tensor:
@@ -216,7 +223,7 @@ def augment(x: Tensor, step: int, data_seed: int, pad: int = 4) -> Tensor:
             zeros, that is, with the mean colour.
     """
     n, _, height, width = x.shape
-    generator = generator_for(data_seed, step, 1)
+    generator = generator_for("augmentation", data_seed, step)
     dy, dx = torch.randint(0, 2 * pad + 1, (2, n, 1), generator=generator)
     mirror = torch.rand(n, 1, generator=generator) < 0.5
     columns = torch.arange(width).expand(n, width)
@@ -228,20 +235,33 @@ def augment(x: Tensor, step: int, data_seed: int, pad: int = 4) -> Tensor:
     return padded.permute(0, 2, 3, 1)[image, rows, columns].permute(0, 3, 1, 2)
 
 
-def generator_for(*key: int) -> torch.Generator:
-    """Return a CPU generator whose stream belongs to the whole numbers of `key` alone.
+def generator_for(purpose: str, *key: int) -> torch.Generator:
+    """Return a CPU generator whose stream belongs to a purpose and some whole numbers alone.
 
-    The numbers are mixed, not added: (1, 2) and (2, 1) give unrelated streams.
+    The same seed gives unrelated streams for different purposes: random scores must know nothing
+    of the initial weights. The numbers are mixed, not added: (1, 2) is unrelated to (2, 1).
+
+    Raises:
+        ValueError: if a number of the key is negative or not whole.
     """
-    seed = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
+    if not all(is_whole(number) and number >= 0 for number in key):
+        raise ValueError(f"a seed is a whole number of at least 0; got {key[0]!r} for {purpose}")
+    words = [zlib.crc32(purpose.encode()), len(key), *(int(number) for number in key)]
+    seed = np.random.SeedSequence(words).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(seed) >> 1)
 
 
-def _generator_permutation(n: int, *key: int) -> Tensor:
-    return torch.randperm(n, generator=generator_for(*key))
+def _permutation(n: int, purpose: str, *key: int) -> Tensor:
+    return torch.randperm(n, generator=generator_for(purpose, *key))
 
 
 def _check_split(name: str, split: str, x: Tensor, y: Tensor, like: Tensor) -> None:
+    for tensor in (x, y):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(
+                f"{name}: {split} needs tensors; got {type(tensor).__name__} (for a NumPy array: "
+                f"torch.from_numpy)"
+            )
     if x.ndim < 2:
         raise ValueError(
             f"{name}: {split} examples need a channel dimension, shape [n, channels, …]; "

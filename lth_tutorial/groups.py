@@ -25,13 +25,24 @@ class SingleModel:
         self.models = [model]
         self.parameters = dict(model.named_parameters())
         self.size = 1
-        random_layers = (nn.modules.dropout._DropoutNd, nn.RReLU)
-        self.is_random = any(isinstance(m, random_layers) for m in model.modules())
+        self.is_random = _may_be_random(model)
+        # A module in evaluation mode inside a model in training mode is frozen on purpose.
+        self.arrived = [(module, module.training) for module in model.modules()]
+        self.frozen = {id(m) for m, training in self.arrived if model.training and not training}
+        self.training: bool | None = None
 
     def set_training(self, training: bool) -> None:
         """Switch between training and evaluation behaviour (dropout, batch norm)."""
-        if self.models[0].training != training:
-            self.models[0].train(training)
+        if self.training is not training:
+            self.training = training
+            for module, _ in self.arrived:
+                module.training = training and id(module) not in self.frozen
+
+    def restore_modes(self) -> None:
+        """Put every module back into the mode in which it arrived."""
+        self.training = None
+        for module, training in self.arrived:
+            module.training = training
 
     def logits(self, x: Tensor) -> Tensor:
         """Map [1, batch, …] to [1, batch, classes]."""
@@ -61,10 +72,14 @@ class Stack:
             name: torch.stack([each[name].detach() for each in named]).requires_grad_()
             for name in named[0]
         }
-        self.layers = [(name, module) for name, module in models[0].named_children()]
+        # Not named_children(), which names a module once that stands in two places.
+        self.layers = list(models[0]._modules.items())
 
     def set_training(self, training: bool) -> None:
         """Nothing differs between training and evaluation in these layers."""
+
+    def restore_modes(self) -> None:
+        """Nothing was changed."""
 
     def logits(self, x: Tensor) -> Tensor:
         """Map [replicates, batch, …] to [replicates, batch, classes]."""
@@ -101,20 +116,48 @@ class Stack:
 
 def can_stack(models: Sequence[nn.Module]) -> bool:
     """Return whether the models can be, and are worth being, trained as one."""
-    first = models[0]
-    if not isinstance(first, nn.Sequential):
-        return False
-    known = all(
-        (type(layer) is nn.Flatten and layer.start_dim == 1 and layer.end_dim == -1)
-        or type(layer) in (nn.ReLU, nn.Linear)
-        for layer in first
+    return (
+        all(_is_plain_sequence(model) for model in models)
+        and len({str(model) for model in models}) == 1
+        and _is_small_or_on_gpu(models[0])
     )
-    parameters = dict(first.named_parameters())
-    trainable = all(p.requires_grad and p.dtype == torch.float32 for p in parameters.values())
-    small = sum(p.numel() for p in parameters.values()) <= _LARGEST_STACKED
-    on_gpu = next(iter(parameters.values())).is_cuda if parameters else False
-    same = all(str(model) == str(first) for model in models)
-    return known and trainable and same and (small or on_gpu)
+
+
+def _is_plain_sequence(model: nn.Module) -> bool:
+    """Return whether a model is nothing but linear layers and ReLUs, one after the other."""
+    if type(model) is not nn.Sequential:  # a subclass may have its own forward
+        return False
+    layers = list(model._modules.values())
+    known = all(
+        type(layer) in (nn.ReLU, nn.Linear)
+        or (type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1))
+        for layer in layers
+    )
+    hooked = any(m._forward_hooks or m._forward_pre_hooks for m in (model, *layers))
+    parameters = [p for layer in layers for p in layer.parameters()]
+    shared = len({id(p) for p in parameters}) < len(parameters)
+    usual = all(p.requires_grad and p.dtype == torch.float32 for p in parameters)
+    return known and usual and not hooked and not shared and bool(parameters)
+
+
+def _is_small_or_on_gpu(model: nn.Module) -> bool:
+    parameters = list(model.parameters())
+    return parameters[0].is_cuda or sum(p.numel() for p in parameters) <= _LARGEST_STACKED
+
+
+def _may_be_random(model: nn.Module) -> bool:
+    """Return whether a forward pass may draw random numbers, as far as the modules tell.
+
+    PyTorch's own layers are known; a module with a forward of its own may call anything.
+    """
+    drawing = (nn.MultiheadAttention, nn.RNNBase, nn.Transformer, nn.RReLU)
+    return any(
+        not type(module).__module__.startswith("torch.nn.")
+        or "Dropout" in type(module).__name__
+        or "Transformer" in type(module).__name__
+        or isinstance(module, drawing)
+        for module in model.modules()
+    )
 
 
 def split_states(stacked: dict[str, Tensor]) -> list[State]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,11 +19,18 @@ from torch import nn
 from lth_tutorial.config import IMPConfig, TrainConfig, retraining_config
 from lth_tutorial.criteria import magnitude_scores
 from lth_tutorial.data import Dataset
-from lth_tutorial.masks import Mask, dense_mask, density, masked_state, shuffle_within_layers
+from lth_tutorial.masks import (
+    Mask,
+    apply_mask_,
+    dense_mask,
+    density,
+    masked_state,
+    shuffle_within_layers,
+)
 from lth_tutorial.models import State, build_model, snapshot, state_hash
 from lth_tutorial.pruning import check_fractions, prune, prune_like
 from lth_tutorial.replicates import available_workers, can_stack, map_seeds, train_replicates
-from lth_tutorial.runtime import choose, progress_bar
+from lth_tutorial.runtime import choose, is_whole, progress_bar
 from lth_tutorial.training import TrainResult, divergence_message, evaluate
 
 if TYPE_CHECKING:
@@ -125,7 +133,8 @@ def lottery_experiment(
         (over the run) and diverged_step (missing where none).
 
     Raises:
-        ValueError: for unknown arms, repeated seeds, or configurations that do not fit.
+        ValueError: for unknown arms, repeated seeds, configurations that do not fit, controls of
+            a ticket that is not rewound, or a function that does not draw a model from its seed.
 
     Warns:
         DivergenceWarning: naming step and seed; that replicate has no later rounds.
@@ -136,6 +145,7 @@ def lottery_experiment(
     build = _builder(model, data)
     probes = [build(seeds[0]), build(seeds[-1])]
     _check_fits(probes[0], train_config, imp_config)
+    _check_seeding(build, seeds[0], imp_config, arms)
     if can_stack(probes) or data.device.type != "cpu":
         rows = _experiment(build, data, train_config, imp_config, arms, seeds)
     else:
@@ -154,7 +164,8 @@ def lottery_experiment(
 
 def rewind_(model: nn.Module, start: State, mask: Mask) -> None:
     """Put the model back to the weights of a snapshot, pruned weights zero, in place."""
-    model.load_state_dict(masked_state(start, mask))
+    model.load_state_dict(start)
+    apply_mask_(model, mask)
 
 
 def check_rewound(began_with: State, rewind_point: State, mask: Mask, expected_hash: str) -> None:
@@ -319,13 +330,13 @@ def _row(arm: str, seed: int, model: nn.Module, data: Dataset, current: IMPRound
         "accuracy": current.accuracy,
         "start_accuracy": accuracy(result.start),
         "train_accuracy": accuracy(result.final, "train"),
-        "early_stop_step": result.early_stop_step,
+        "early_stop_step": result.early_stop_step if _converged(result) else None,
         "early_stop_accuracy": accuracy(result.early_stop),
         "steps_to_90": to_90,
         "steps_to_90_censored": censored_90,
         "steps_to_95": to_95,
         "steps_to_95_censored": censored_95,
-        "mean_val_accuracy": result.mean_val_accuracy,
+        "mean_val_accuracy": result.mean_val_accuracy if _converged(result) else math.nan,
         "diverged_step": result.diverged_step,
     }
 
@@ -350,7 +361,7 @@ def _check_design(arms: Sequence[str], seeds: Sequence[int]) -> tuple[list[str],
     seeds = list(seeds)
     for arm in arms:
         choose("arm", arm, ARMS)
-    whole = all(isinstance(seed, int) and 0 <= seed < OTHER_INITIALIZATION for seed in seeds)
+    whole = all(is_whole(seed) and 0 <= seed < OTHER_INITIALIZATION for seed in seeds)
     if not arms or len(set(arms)) < len(arms):
         raise ValueError(f"arms are one or more different names; got {arms}")
     if not seeds or not whole or len(set(seeds)) < len(seeds):
@@ -358,7 +369,7 @@ def _check_design(arms: Sequence[str], seeds: Sequence[int]) -> tuple[list[str],
             f"seeds are one or more different whole numbers in 0 … {OTHER_INITIALIZATION - 1}; "
             f"got {seeds}"
         )
-    return arms, seeds
+    return arms, [int(seed) for seed in seeds]
 
 
 def _check_fits(model: nn.Module, config: TrainConfig, imp: IMPConfig) -> None:
@@ -368,6 +379,37 @@ def _check_fits(model: nn.Module, config: TrainConfig, imp: IMPConfig) -> None:
             f"{config.steps} steps"
         )
     check_fractions(imp.fraction, dense_mask(model), imp.scope)
+    places = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
+    tied = [name for name, p in model.named_parameters() if places[id(p)] > 1]
+    if tied:
+        raise ValueError(
+            f"{', '.join(tied)} stands in several places of the model; a mask would prune it in "
+            f"all of them: give each place a weight of its own"
+        )
+
+
+def _check_seeding(build, seed: int, imp: IMPConfig, arms: Sequence[str]) -> None:
+    """Raise unless a seed always gives the same new model and another seed another one."""
+    controls = [arm for arm in arms if arm != "ticket"]
+    if imp.after_pruning != "rewind" and controls:
+        raise ValueError(
+            f"the controls {', '.join(controls)} are those of a rewound ticket; with "
+            f"after_pruning={imp.after_pruning!r} ask for arms=['ticket']"
+        )
+    first, again, other = build(seed), build(seed), build(seed + OTHER_INITIALIZATION)
+    if first is again:
+        raise ValueError("the function returns the same model twice; it must build a new one")
+    hashes = [state_hash(snapshot(each)) for each in (first, again, other)]
+    if hashes[0] != hashes[1]:
+        raise ValueError(
+            f"the function gives two different models for seed {seed}; draw the initial weights "
+            f"from the seed alone, e.g. with lt.reinitialize(model, seed)"
+        )
+    if hashes[0] == hashes[2]:
+        raise ValueError(
+            "the function gives the same model for every seed; draw the initial weights from the "
+            "seed, e.g. with lt.reinitialize(model, seed)"
+        )
 
 
 def _steps_of_arm(config: TrainConfig, imp: IMPConfig) -> int:

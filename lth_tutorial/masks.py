@@ -25,16 +25,22 @@ Mask = dict[str, Tensor]
 def prunable_weights(model: nn.Module) -> dict[str, Tensor]:
     """Return the model's prunable weights by parameter name.
 
-    They are the weights with two or more dimensions; embedding tables are left alone.
+    They are the weights with two or more dimensions; embedding tables and normalisation layers
+    are left alone. Whether a weight is trained or frozen makes no difference.
 
     Raises:
         ValueError: if the model has none.
     """
-    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    spared = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, nn.Embedding) or "Norm" in type(module).__name__
+        for parameter in module.parameters(recurse=False)
+    }
     weights = {
         name: parameter
         for name, parameter in model.named_parameters()
-        if parameter.ndim >= 2 and "weight" in name and id(parameter) not in tables
+        if parameter.ndim >= 2 and "weight" in name and id(parameter) not in spared
     }
     if not weights:
         raise ValueError(
@@ -69,10 +75,8 @@ def check_mask(mask: Mask, weights: Mapping[str, Tensor]) -> None:
             f"the mask says nothing about {', '.join(missing)}; a mask names every prunable "
             f"weight (all True where nothing is pruned: see dense_mask)"
         )
+    check_boolean(mask)
     for name, kept in mask.items():
-        if not isinstance(kept, Tensor) or kept.dtype != torch.bool:
-            got = kept.dtype if isinstance(kept, Tensor) else type(kept).__name__
-            raise TypeError(f"mask[{name!r}] is {got}; a mask is boolean, True = kept")
         if kept.shape != weights[name].shape:
             raise ValueError(
                 f"mask[{name!r}] has shape {tuple(kept.shape)}; the weight has "
@@ -82,6 +86,16 @@ def check_mask(mask: Mask, weights: Mapping[str, Tensor]) -> None:
             raise ValueError(
                 f"mask[{name!r}] is on {kept.device}, the weight on {weights[name].device}"
             )
+
+
+def check_boolean(mask: Mask) -> None:
+    """Raise a TypeError unless every entry is a boolean tensor, a ValueError if there is none."""
+    if not mask:
+        raise ValueError("the mask is empty; dense_mask(model) makes one that keeps everything")
+    for name, kept in mask.items():
+        if not isinstance(kept, Tensor) or kept.dtype != torch.bool:
+            got = kept.dtype if isinstance(kept, Tensor) else type(kept).__name__
+            raise TypeError(f"mask[{name!r}] is {got}; a mask is boolean, True = kept")
 
 
 def apply_mask_(model: nn.Module, mask: Mask) -> None:
@@ -109,6 +123,7 @@ def masked_state(state: State, mask: Mask) -> State:
 
 def density(mask: Mask) -> float:
     """Return the share of prunable weights that the mask keeps, in [0, 1]."""
+    check_boolean(mask)
     return sum(int(kept.sum()) for kept in mask.values()) / sum(m.numel() for m in mask.values())
 
 
@@ -138,7 +153,9 @@ def shuffle_within_layers(mask: Mask, seed: int) -> Mask:
     """
     shuffled = {}
     for i, (name, kept) in enumerate(mask.items()):
-        order = torch.randperm(kept.numel(), generator=generator_for(seed, i)).to(kept.device)
+        order = torch.randperm(kept.numel(), generator=generator_for("shuffled mask", seed, i)).to(
+            kept.device
+        )
         shuffled[name] = kept.flatten()[order].view_as(kept)
     return shuffled
 

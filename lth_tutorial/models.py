@@ -79,7 +79,7 @@ def reinitialize(model: nn.Module, seed: int) -> None:
         ValueError: if a module owns parameters and has no `reset_parameters`.
     """
     if hasattr(model, "initialization"):
-        model.initialization(model, generator_for(seed))
+        model.initialization(model, generator_for("initial weights", seed))
         return
     for name, module in model.named_modules():
         owns = any(True for _ in module.parameters(recurse=False))

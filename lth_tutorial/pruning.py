@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lth_tutorial.config import check_fraction
 from lth_tutorial.criteria import Scores
-from lth_tutorial.masks import Mask, check_mask
-from lth_tutorial.runtime import choose
+from lth_tutorial.masks import Mask, check_boolean, check_mask
+from lth_tutorial.runtime import choose, is_whole
 
 Scope = Literal["global", "layer"]
 SCOPES = ("global", "layer")
@@ -38,8 +39,8 @@ def prune(
 ) -> Mask:
     """Return a mask without the lowest-scored `fraction` of the weights that `mask` keeps.
 
-    The number removed is `round(fraction * remaining)`, exactly. Pruned weights never return,
-    whatever their score.
+    The number removed is `round(fraction * remaining)`, exactly, unless `min_per_layer` holds some
+    back. Pruned weights never return, whatever their score.
 
     Args:
         scores: importance per weight, higher = keep; same names and shapes as the mask.
@@ -47,8 +48,8 @@ def prune(
         fraction: share of the *remaining* weights to remove, in (0, 1); with scope "layer" it may
             be a mapping from every parameter name to a share in [0, 1), 0 leaving a layer alone.
         scope: "global" ranks all weights together, "layer" within each layer.
-        min_per_layer: weights that every layer keeps at least (all of them, if it has no more);
-            the others make up for them. Guards against layer collapse.
+        min_per_layer: weights that every layer keeps at least (all of them, if it has no more).
+            With scope "global" other layers make up for them. Guards against layer collapse.
 
     Raises:
         ValueError: for a fraction out of range, an unknown scope or layer, NaN scores, or a
@@ -57,6 +58,7 @@ def prune(
     Warns:
         LayerCollapseWarning: naming each layer that is now empty or will be at this pace.
     """
+    check_boolean(mask)
     fractions = check_fractions(fraction, mask, scope)
     remaining = {name: int(kept.count_nonzero()) for name, kept in mask.items()}
     if scope == "global":
@@ -97,9 +99,13 @@ def keep_best(
         ValueError: for NaN scores, scores that do not fit the mask, or counts out of range.
     """
     _check_scores(scores, mask)
+    if not is_whole(min_per_layer) or min_per_layer < 0:
+        raise ValueError(f"min_per_layer is a whole number of at least 0; got {min_per_layer!r}")
     if isinstance(keep, Mapping):
         result = {}
         for name, kept in mask.items():
+            if name not in keep:
+                raise ValueError(f"keep says nothing about {name}; it names {', '.join(keep)}")
             n = max(keep[name], min(min_per_layer, int(kept.sum())))
             result[name] = _best(scores[name].flatten(), kept.flatten(), n, name).view_as(kept)
         return result
@@ -148,6 +154,9 @@ def _protect_best(values: Tensor, scores: Scores, mask: Mask, least: int, keep: 
 
 
 def _check_scores(scores: Scores, mask: Mask) -> None:
+    check_boolean(mask)
+    for name in scores:
+        choose("layer in the scores:", name, mask)
     for name in mask:
         if name not in scores:
             raise ValueError(f"there are no scores for {name}; scores name {', '.join(scores)}")
@@ -165,26 +174,13 @@ def _check_scores(scores: Scores, mask: Mask) -> None:
                 )
 
 
-def _check_fraction(fraction: object, name: str | None = None) -> float:
-    """Return a pruning fraction as a float, or raise a ValueError that says what is allowed."""
-    where = f" for {name}" if name else ""
-    allowed = "[0, 1)" if name else "(0, 1)"
-    good = isinstance(fraction, (int, float)) and not isinstance(fraction, bool)
-    if not good or not (0 < fraction < 1 or (name and fraction == 0)):
-        raise ValueError(
-            f"fraction is the share of remaining weights to prune, in {allowed}; "
-            f"got {fraction!r}{where}"
-        )
-    return float(fraction)
-
-
 def check_fractions(
     fraction: float | Mapping[str, float], mask: Mask, scope: str
 ) -> dict[str, float]:
     """Return the fraction of every layer, or raise a ValueError that says what is wrong."""
     choose("scope", scope, SCOPES)
     if not isinstance(fraction, Mapping):
-        return dict.fromkeys(mask, _check_fraction(fraction))
+        return dict.fromkeys(mask, check_fraction(fraction))
     if scope == "global":
         raise ValueError("a fraction for each layer prunes layer by layer: pass scope='layer'")
     for name in fraction:
@@ -192,7 +188,7 @@ def check_fractions(
     missing = [name for name in mask if name not in fraction]
     if missing:
         raise ValueError(f"no fraction for {', '.join(missing)}; 0 leaves a layer alone")
-    return {name: _check_fraction(share, name) for name, share in fraction.items()}
+    return {name: check_fraction(share, name) for name, share in fraction.items()}
 
 
 def _warn_of_collapse(before: Mask, after: Mask) -> None:

@@ -90,9 +90,13 @@ def map_seeds(function: Callable[[int], object], seeds: Sequence[int], *, worker
         return [function(seed) for seed in seeds]
     from joblib import Parallel, delayed
 
-    return Parallel(n_jobs=min(workers, len(seeds)), backend="loky")(
+    returned = Parallel(n_jobs=min(workers, len(seeds)), backend="loky")(
         delayed(_one_thread)(function, seed) for seed in seeds
     )
+    for _, caught in returned:
+        for warning in caught:
+            warnings.warn(warning, stacklevel=2)
+    return [value for value, _ in returned]
 
 
 def available_workers() -> int:
@@ -102,6 +106,10 @@ def available_workers() -> int:
     return os.cpu_count() or 1
 
 
-def _one_thread(function: Callable[[int], object], seed: int) -> object:
+def _one_thread(function: Callable[[int], object], seed: int) -> tuple[object, list[Warning]]:
+    """Return the function's value, and its warnings for the parent process to show."""
     torch.set_num_threads(1)
-    return function(seed)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        value = function(seed)
+    return value, [warning.message for warning in caught]

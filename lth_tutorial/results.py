@@ -71,14 +71,22 @@ def summarize(rows: pd.DataFrame, by: str | Sequence[str], value: str = "accurac
         the `by` columns, mean, low, high, n.
 
     Raises:
-        ValueError: for a column that does not exist; names the nearest.
+        ValueError: for a column that does not exist (names the nearest), no rows, or a seed that
+            stands twice in one group.
     """
     import pandas as pd
 
     by = [by] if isinstance(by, str) else list(by)
     for column in [*by, value]:
         choose("column", column, rows.columns)
-    groups = rows.groupby(by, sort=False, observed=True)[value]
+    if rows.empty:
+        raise ValueError(f"there are no rows to summarize {value} of")
+    if "seed" in rows and "seed" not in by and rows.duplicated([*by, "seed"]).any():
+        raise ValueError(
+            f"a seed stands several times in one group of {by}: n would count rows, not "
+            f"replicates. Group by more columns, or select rows first"
+        )
+    groups = rows.groupby(by, sort=False, observed=True, dropna=False)[value]
     index, intervals = zip(*((key, t_interval(group)) for key, group in groups), strict=True)
     frame = pd.DataFrame(intervals, columns=Interval._fields)
     keys = pd.DataFrame([key if isinstance(key, tuple) else (key,) for key in index], columns=by)
@@ -118,6 +126,8 @@ def pair_seeds(
     for arm in (arm_a, arm_b):
         choose("arm", arm, [*present, "dense"])
     choose("column", value, rows.columns)
+    if rows.duplicated(["arm", "seed", by]).any():
+        raise ValueError(f"an arm, seed and {by} stand twice in the rows: which pair is meant?")
 
     def values(arm: str, other: str) -> pd.DataFrame:
         if arm != "dense":
@@ -180,11 +190,19 @@ def lengthen(rows: pd.DataFrame, *, record: str, data: str, scale: float = 1.0) 
 
 
 def widen(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the whole-run measurements of a record with one column per metric."""
+    """Return the whole-run measurements of one record with one column per metric.
+
+    Raises:
+        ValueError: if the rows belong to several records, data sets or scales.
+    """
+    for column in ("record", "data", "scale"):
+        if rows[column].nunique() > 1:
+            raise ValueError(
+                f"these rows mix {column} {', '.join(map(str, rows[column].unique()))}; "
+                f"select one first"
+            )
     whole = rows[rows["step"].isna()]
-    wide = whole.pivot_table(
-        index=list(KEYS), columns="metric", values="value", sort=False, observed=True
-    ).reset_index()
+    wide = whole.pivot(index=list(KEYS), columns="metric", values="value").reset_index()
     wide.columns.name = None
     budgets = [c for c in wide.columns if c.startswith("steps_to_") and "censored" not in c]
     for flag in (f"{column}_censored" for column in budgets):

@@ -7,6 +7,7 @@ chooses a device or a number of threads.
 from __future__ import annotations
 
 import difflib
+import numbers
 import os
 import platform
 import sys
@@ -33,7 +34,7 @@ def limit_threads(n: int = 1) -> None:
     Raises:
         ValueError: if `n` is not a positive whole number.
     """
-    if not isinstance(n, int) or n < 1:
+    if not is_whole(n) or n < 1:
         raise ValueError(f"the number of threads is a whole number of at least 1; got {n!r}")
     torch.set_num_threads(n)
 
@@ -82,6 +83,11 @@ def progress_bar(total: int, description: str):
 
     watched = in_notebook() or sys.stderr.isatty()
     return tqdm(total=total, desc=description, disable=in_book_build() or not watched, leave=False)
+
+
+def is_whole(value: object) -> bool:
+    """Return whether a value is a whole number: Python's or NumPy's, but not True or False."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def choose(kind: str, name: object, known: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ from lth_tutorial.data import Dataset, augment, epoch_permutation, generator_for
 from lth_tutorial.groups import SingleModel, Stack, split_states
 from lth_tutorial.masks import Mask, check_mask, prunable_weights
 from lth_tutorial.models import State
-from lth_tutorial.runtime import progress_bar
+from lth_tutorial.runtime import is_whole, progress_bar
 
 _EVALUATION_CHUNK = 2_000
 
@@ -50,7 +50,8 @@ class TrainResult:
         final: the weights at the end.
         early_stop: the weights at the minimum of the validation loss, or None without history.
         steps: the budget; `steps_to` reports it where a level is never reached.
-        diverged_step: the step at which the loss was first NaN or infinite, else None.
+        diverged_step: the step at which the loss was first seen to be NaN or infinite (on a GPU
+            up to 50 steps late), else None. The history ends there.
     """
 
     history: list[dict]
@@ -73,11 +74,14 @@ class TrainResult:
         values = [point["val_accuracy"] for point in self.history]
         return sum(values) / len(values) if values else math.nan
 
-    def steps_to(self, accuracy: float) -> tuple[int, bool]:
+    def steps_to(self, accuracy: float) -> tuple[int | None, bool]:
         """Return the first validation point with at least this accuracy, and whether censored.
 
         A run that never gets there returns (budget, True): its true value is at least the budget.
+        A run without validation points, or one that diverged, returns (None, False): unknown.
         """
+        if not self.history or self.diverged_step is not None:
+            return None, False
         for point in self.history:
             if point["val_accuracy"] >= accuracy:
                 return point["step"], False
@@ -130,9 +134,8 @@ def evaluate(model: nn.Module, data: Dataset, split: str = "test") -> Metrics:
         ValueError: for an unknown or empty split.
     """
     group = SingleModel(model)
-    was_training = model.training
     loss, accuracy = evaluate_group(group, data, split)
-    model.train(was_training)
+    group.restore_modes()
     return Metrics(loss.item(), accuracy.item())
 
 
@@ -155,7 +158,6 @@ def fit(
     """
     save_at, stop_step = set(save_at), config.steps if stop_step is None else stop_step
     _check_run(group, data, config, masks, start_step, stop_step, data_seeds, save_at)
-    modes = [model.training for model in group.models]
     optimizer = _optimizer(group.parameters.values(), config)
     masked = _masked_parameters(group, masks)
     _apply(masked)
@@ -172,9 +174,11 @@ def fit(
             if _is_validation_point(step, start_step, config) or (at_end and config.eval_every):
                 history.record(step)
             if at_end:
+                for i in _diverged(group, *order.batch(step)):
+                    diverged.setdefault(i, step)
                 break
             if group.is_random:
-                torch.manual_seed(generator_for(data_seeds[0], step, 2).initial_seed())
+                torch.manual_seed(generator_for("layers", data_seeds[0], step).initial_seed())
             x, y = order.batch(step)
             group.set_training(True)
             with torch.autocast(data.device.type, torch.bfloat16, config.precision == "bf16"):
@@ -186,17 +190,16 @@ def fit(
             optimizer.step()
             _apply(masked)
             if step % check_every == 0 and not math.isfinite(loss.item()):
-                for i in (~_losses(logits, y).isfinite()).nonzero().flatten().tolist():
+                for i in _not_finite(_losses(logits, y)):
                     diverged.setdefault(i, step)
                     alive[i] = False
             on_step()
-    for model, mode in zip(group.models, modes, strict=True):
-        model.train(mode)
+    group.restore_modes()
     group.write_back()
     final, best = split_states(group.state()), history.best_states()
     return [
         TrainResult(
-            history=history.points[i],
+            history=[p for p in history.points[i] if p["step"] <= diverged.get(i, stop_step)],
             snapshots={step: states[i] for step, states in snapshots.items()},
             start=start[i],
             final=final[i],
@@ -284,6 +287,17 @@ def _losses(logits: Tensor, y: Tensor) -> Tensor:
     return each.view(y.shape).mean(dim=1)
 
 
+@torch.no_grad()
+def _diverged(group, x: Tensor, y: Tensor) -> list[int]:
+    """Return the replicates whose last steps went wrong: their loss on a batch is not finite."""
+    group.set_training(False)
+    return _not_finite(_losses(group.logits(x).float(), y))
+
+
+def _not_finite(values: Tensor) -> list[int]:
+    return (~values.isfinite()).nonzero().flatten().tolist()
+
+
 def _summed_loss(logits: Tensor, y: Tensor, alive: Tensor | None) -> Tensor:
     if alive is not None:
         return _losses(logits, y)[alive].sum()
@@ -321,7 +335,7 @@ def _apply(masked: list[tuple[Tensor, Tensor]]) -> None:
 
 
 def _check_run(group, data, config, masks, start_step, stop_step, data_seeds, save_at) -> None:
-    whole = isinstance(start_step, int) and isinstance(stop_step, int)
+    whole = is_whole(start_step) and is_whole(stop_step)
     if not (whole and 0 <= start_step <= stop_step <= config.steps):
         raise ValueError(
             f"a run goes from start_step to stop_step within 0 … {config.steps}; "
@@ -337,7 +351,7 @@ def _check_run(group, data, config, masks, start_step, stop_step, data_seeds, sa
             f"batch_size {config.batch_size} exceeds the {len(data.x_train)} training examples "
             f"of {data.name}"
         )
-    if any(not isinstance(seed, int) or seed < 0 for seed in data_seeds):
+    if any(not is_whole(seed) or seed < 0 for seed in data_seeds):
         raise ValueError(f"a data_seed is a whole number of at least 0; got {list(data_seeds)}")
     if config.augment and len(data.shape) != 3:
         raise ValueError(
@@ -352,6 +366,8 @@ def _check_run(group, data, config, masks, start_step, stop_step, data_seeds, sa
 
 @torch.no_grad()
 def _check_fits(group, data: Dataset) -> None:
+    if not group.parameters:
+        raise ValueError("the model has no parameters: there is nothing to train")
     device = next(iter(group.parameters.values())).device
     if device != data.device:
         raise ValueError(

@@ -1,39 +1,72 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pandas as pd
 import pytest
+from scipy import stats
 
 import lth_tutorial as lt
-from lth_tutorial.claims import CLAIMS, Claim, Effect, Setting, best_density, difference
+from lth_tutorial.claims import CLAIMS, Claim, Effect, Measured, Setting, difference
 from lth_tutorial.results import Interval
 
 
-def effect(values, threshold=0.5, beyond="above"):
-    return Effect("quantity", lambda rows: values, threshold, beyond, unit="")
+def effect(values, threshold=0.5, beyond="above", **bounds):
+    return Effect("quantity", lambda rows: Measured(values, **bounds), threshold, beyond, unit="")
+
+
+def three_with_interval(low, high):
+    """Return three numbers with exactly this 95 % interval."""
+    middle, half = (low + high) / 2, (high - low) / 2
+    spread = half / (stats.t.ppf(0.975, 2) / math.sqrt(3))
+    return [middle - spread, middle, middle + spread]
 
 
 @pytest.mark.parametrize(
     ("low", "high", "above", "below"),
     [
         (0.6, 0.9, "holds", "fails here"),
-        (0.5, 0.9, "holds", "inconclusive"),
-        (0.4, 0.9, "inconclusive", "inconclusive"),
+        (0.501, 0.9, "holds", "fails here"),
+        (0.499, 0.9, "inconclusive", "inconclusive"),
         (0.1, 0.4, "fails here", "holds"),
-        (0.1, 0.5, "inconclusive", "holds"),
+        (0.1, 0.501, "inconclusive", "inconclusive"),
     ],
 )
 def test_the_whole_interval_decides(low, high, above, below):
-    interval = Interval((low + high) / 2, low, high, 5)
-    assert effect([], beyond="above").verdict(interval) == above
-    assert effect([], beyond="below").verdict(interval) == below
+    values = three_with_interval(low, high)
+    assert effect(values, beyond="above").verdict(None) == above
+    assert effect(values, beyond="below").verdict(None) == below
 
 
-@pytest.mark.parametrize("values", [[0.9], [0.9, 0.9]])
-def test_fewer_than_three_replicates_are_a_single_run(values):
-    one = effect(values)
-    assert one.verdict(one.interval(None)) == "single run"
+def test_an_interval_that_touches_the_threshold_counts_as_beyond_it():
+    assert effect([0.5, 0.5, 0.5], beyond="above").verdict(None) == "holds"
+    assert effect([0.5, 0.5, 0.5], beyond="below").verdict(None) == "holds"
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [([], "not yet run"), ([0.9], "single run"), ([0.9, 0.9], "single run")],
+)
+def test_fewer_than_three_replicates_decide_nothing(values, verdict):
+    assert effect(values).verdict(None) == verdict
+
+
+def test_below_the_declared_minimum_nothing_is_decided():
+    assert effect(UP).verdict(None, minimum_n=3) == "holds"
+    assert effect(UP).verdict(None, minimum_n=5) == "inconclusive"
+    five = Claim("k", 4, "s", "s", "r", "n", (Setting("s", (effect(UP),)),), minimum_n=5)
+    assert five.verdict(pd.DataFrame()) == "inconclusive"
+
+
+def test_values_that_are_only_bounds_do_not_carry_a_verdict_to_their_open_side():
+    """All runs of both arms censored gave "fails here" once: 600 − 1.5 · 600 < 0."""
+    assert effect(UP, at_least=True).verdict(None) == "holds"
+    assert effect(UP, at_most=True).verdict(None) == "inconclusive"
+    assert effect(DOWN, at_most=True).verdict(None) == "fails here"
+    assert effect(DOWN, at_least=True).verdict(None) == "inconclusive"
+    assert effect(DOWN, beyond="below", at_least=True).verdict(None) == "inconclusive"
+    assert effect(UP, beyond="below", at_most=True).verdict(None) == "inconclusive"
 
 
 UP, DOWN, OPEN = [0.8, 0.9, 0.85], [0.1, 0.2, 0.15], [0.1, 0.9, 0.5]
@@ -78,21 +111,14 @@ def test_a_measure_is_one_paired_number_per_seed():
             for r in (0, 1, 2)
         ]
     )
-    assert list(difference("steps", "reinit", "ticket", round=1)(rows)) == [30, 30]
-    assert list(difference("steps", "reinit", "ticket", round=1, factor=2)(rows)) == [19, 18]
-    assert list(difference("steps", "dense", "ticket", round=2)(rows)) == [-2, -2]
-
-
-def test_the_best_density_is_the_densest_of_the_best():
-    accuracy = {0: [0.9, 0.8], 1: [0.95, 0.8], 2: [0.95, 0.7]}
-    rows = pd.DataFrame(
-        [
-            {"arm": "ticket", "seed": s, "round": r, "density": 0.5**r, "accuracy": accuracy[r][s]}
-            for r in accuracy
-            for s in (0, 1)
-        ]
-    )
-    assert list(best_density(rows)) == [0.5, 1.0]
+    assert list(difference("steps", "reinit", "ticket", round=1)(rows).values) == [30, 30]
+    assert list(difference("steps", "reinit", "ticket", round=1, factor=2)(rows).values) == [19, 18]
+    assert list(difference("steps", "dense", "ticket", round=2)(rows).values) == [-2, -2]
+    for missing in (rows[rows["arm"] == "ticket"], rows[rows["round"] < 1]):
+        assert list(difference("steps", "reinit", "ticket", round=1)(missing).values) == []
+    flags = rows.assign(steps_censored=(rows["arm"] == "reinit") & (rows["seed"] == 1))
+    assert difference("steps", "reinit", "ticket", round=1)(flags)[1:] == (True, False)
+    assert difference("steps", "ticket", "reinit", round=1)(flags)[1:] == (False, True)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +142,7 @@ def test_altered_rows_change_the_verdicts(live_rows):
     assert after["mask-matters"] == after["tickets-match"] == "fails here"
     assert set(verdicts(live_rows[live_rows["seed"] < 2])) == {"single run"}
     lucky = live_rows.copy()
-    lucky.loc[(lucky["arm"] == "ticket") & (lucky["round"] == 3), "accuracy"] = 1.0
+    lucky.loc[(lucky["arm"] == "ticket") & (lucky["round"] == 1), "accuracy"] = 1.0
     assert before["inverted-u"] == "fails here" and verdicts(lucky)["inverted-u"] == "holds"
 
 
@@ -125,6 +151,19 @@ def test_a_record_that_does_not_exist_is_not_yet_run():
     missing = table[~table["record"].isin(lt.recorded())]
     assert (missing["verdict"] == "not yet run").all() and (missing["n"] == 0).all()
     assert (missing["effect"] == "–").all()
+
+
+def test_a_missing_arm_costs_its_claims_and_not_the_table(live_rows):
+    alone = verdicts(live_rows[live_rows["arm"] != "reinit"])
+    assert alone["initialisation-matters"] == "not yet run"
+    assert alone["mask-matters"] == "holds"
+
+
+def test_a_record_run_at_a_smaller_scale_says_so(live_rows, tmp_path, monkeypatch):
+    rows = lt.load_rows("digits-winning-tickets").assign(scale=0.1)
+    monkeypatch.setattr(sys.modules["lth_tutorial.claims"], "load_rows", lambda name: rows)
+    setting = lt.claims(level="live")["setting"]
+    assert setting.str.contains("run at scale 0.1: 10% of the steps", regex=False).all()
 
 
 def test_the_table_shows_every_claim_with_source_criterion_and_effect():

@@ -30,6 +30,19 @@ def test_a_mask_of_another_network_is_refused(tiny_model, digits):
         lt.magnitude_scores(lt.snapshot(tiny_model), lt.dense_mask(other))
 
 
+def test_random_scores_know_nothing_of_the_initial_weights(digits):
+    """The same seed drew both from one stream once: rank correlation 0.3 in the first layer."""
+    from scipy import stats
+
+    for seed in range(3):
+        model = lt.build_model("mlp_100_50", seed=seed, data=digits)
+        state, mask = lt.snapshot(model), lt.dense_mask(model)
+        scores = lt.random_scores(mask, seed)
+        for name in mask:
+            pair = state[name].abs().flatten(), scores[name].flatten()
+            assert abs(stats.spearmanr(*pair).statistic) < 4 / mask[name].numel() ** 0.5
+
+
 def test_random_scores_follow_the_seed_and_not_the_weights(tiny_model):
     mask = lt.dense_mask(tiny_model)
     a, b, c = (lt.random_scores(mask, s) for s in (0, 0, 1))

@@ -65,8 +65,9 @@ def test_a_subset_is_drawn_from_the_training_images_only(digits):
     rows = {tuple(r) for r in digits.x_train.flatten(1).tolist()}
     assert all(tuple(r) in rows for r in part.x_train.flatten(1).tolist())
     assert torch.equal(part.mean, digits.mean)
-    with pytest.raises(ValueError, match="1 to 1000"):
-        digits.subset(1001)
+    for n in (1001, 0, 10.5):
+        with pytest.raises(ValueError, match="1 to 1000"):
+            digits.subset(n)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +75,7 @@ def test_a_subset_is_drawn_from_the_training_images_only(digits):
     [
         ({"val": 1300}, "0 to 1299"),
         ({"val": -1}, "got -1"),
+        ({"val": 0.2}, "got 0.2"),
         ({"name": "digit"}, "Did you mean 'digits'"),
         ({"name": "mnist", "root": "nowhere", "download": False}, "download=True"),
     ],
@@ -110,6 +112,12 @@ def test_tensors_that_do_not_make_a_data_set_are_refused(spoil, message):
         lt.make_dataset("mine", blobs(120, 1), None, spoil(*blobs(60, 3)))
 
 
+def test_arrays_are_refused_with_what_to_do():
+    x, y = blobs(60, 3)
+    with pytest.raises(TypeError, match="torch.from_numpy"):
+        lt.make_dataset("mine", (x.numpy(), y.numpy()), None, (x, y))
+
+
 def test_an_epoch_visits_every_example_once_and_each_epoch_differs():
     epochs = [
         torch.cat([lt.batch_indices(12, 4, step, 0) for step in range(3 * e, 3 * e + 3)])
@@ -128,7 +136,22 @@ def test_the_batch_is_a_pure_function_of_data_seed_and_step():
 
 
 def test_seeds_are_mixed_not_added():
-    assert generator_for(1, 2).initial_seed() != generator_for(2, 1).initial_seed()
+    keys = [("a", 1, 2), ("a", 2, 1), ("a", 3), ("a", 3, 0), ("a", 3, 0, 0), ("b", 3)]
+    assert len({generator_for(*key).initial_seed() for key in keys}) == len(keys)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, None, True])
+def test_a_seed_that_is_none_is_refused(seed):
+    with pytest.raises(ValueError, match="whole number of at least 0; got"):
+        lt.build_model("mlp_5", seed=seed)
+
+
+def test_a_batch_belongs_to_the_caller():
+    first = lt.batch_indices(100, 10, 0, 5)
+    first += 1
+    assert torch.equal(lt.batch_indices(100, 10, 0, 5), first - 1)
+    with pytest.raises(ValueError, match="1 … 10"):
+        lt.batch_indices(10, 20, 0, 0)
 
 
 def test_augmentation_only_shifts_and_mirrors():

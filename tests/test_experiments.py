@@ -90,6 +90,11 @@ def test_the_command_line_answers_bad_input_with_one_line(arguments, message, ca
     assert message in error and error.count("\n") == 1
 
 
+def test_a_smaller_run_does_not_replace_a_record(capsys):
+    assert main(["run", "digits-winning-tickets", "--scale", "0.02"]) == 2
+    assert "which a run at scale 0.02 would replace" in capsys.readouterr().err
+
+
 def test_a_missing_data_set_is_said_before_anything_runs(tmp_path, capsys, monkeypatch):
     from torchvision.datasets import MNIST
 

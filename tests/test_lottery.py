@@ -260,6 +260,17 @@ def test_pruning_alone_names_the_round_that_diverged(tiny_model, tiny_data, conf
         lt.iterative_magnitude_pruning(tiny_model, tiny_data, replace(config, lr=1e30), IMP)
 
 
+def always_the_same(seed, model=nn.Linear(8, 3)):  # noqa: B008
+    return model
+
+
+def tied(seed):
+    model = lt.mlp((8, 8, 8, 3))
+    lt.reinitialize(model, seed)
+    model.fc2.weight = model.fc1.weight
+    return model
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -274,8 +285,11 @@ def test_pruning_alone_names_the_round_that_diverged(tiny_model, tiny_data, conf
         ({"model": lambda seed: nn.BatchNorm1d(8)}, "no prunable weights"),
         ({"imp": lt.IMPConfig(rewind_step=40)}, "leaves nothing to train: the run has 40 steps"),
         ({"imp": lt.IMPConfig(fraction={"fc1.weight": 0.2}, scope="layer")}, "no fraction for fc2"),
-        ({"imp": lt.IMPConfig(fraction={"fc1.weight": 0.2})}, "scope='layer'"),
-        ({"imp": lt.IMPConfig(fraction=1.2)}, "got 1.2"),
+        ({"imp": lt.IMPConfig(after_pruning="fine_tune")}, "ask for arms=.'ticket'."),
+        ({"model": lambda seed: lt.build_model("mlp_5", seed=0)}, "same model for every seed"),
+        ({"model": lambda seed: nn.Linear(8, 3)}, "two different models for seed 0"),
+        ({"model": always_the_same}, "same model twice"),
+        ({"model": tied}, "fc1.weight stands in several places"),
     ],
 )
 def test_a_design_that_cannot_be_is_refused_before_training(
@@ -297,6 +311,10 @@ def test_a_design_that_cannot_be_is_refused_before_training(
         ({"after_pruning": "finetune"}, "Did you mean 'fine_tune'"),
         ({"finetune_lr": 0.0}, "finetune_lr must be above 0"),
         ({"finetune_lr": math.nan}, "got nan"),
+        ({"fraction": 1.2}, r"in \(0, 1\); got 1.2"),
+        ({"fraction": math.nan}, "got nan"),
+        ({"fraction": {"fc1.weight": 0.2}}, "scope='layer'"),
+        ({"fraction": {"fc1.weight": 1.0}, "scope": "layer"}, "got 1.0 for fc1.weight"),
     ],
 )
 def test_a_wrong_pruning_setting_is_refused_at_once(change, message):

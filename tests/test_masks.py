@@ -17,6 +17,7 @@ def test_biases_norms_and_embeddings_are_never_prunable():
             self.table = nn.Embedding(5, 4)
             self.conv = nn.Conv2d(1, 2, 3)
             self.norm = nn.BatchNorm2d(2)
+            self.layer_norm = nn.LayerNorm([8, 8])
             self.attention = nn.MultiheadAttention(4, 2)
 
     assert set(lt.dense_mask(Model())) == {
@@ -71,6 +72,13 @@ def test_density_counts_weights_not_layers():
     mask = {"a": torch.tensor([True] * 3 + [False]), "b": torch.zeros(12, dtype=torch.bool)}
     assert lt.density(mask) == 3 / 16
     assert lt.layer_densities(mask) == {"a": 0.75, "b": 0.0}
+
+
+def test_the_density_of_something_else_is_refused():
+    with pytest.raises(TypeError, match="torch.float32"):
+        lt.density({"a": torch.ones(3)})
+    with pytest.raises(ValueError, match="the mask is empty"):
+        lt.density({})
 
 
 def test_overlap_is_symmetric_and_1_with_itself():

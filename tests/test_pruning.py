@@ -148,6 +148,25 @@ def test_nan_scores_are_counted_and_named():
         lt.prune(scores, full(scores), 0.5)
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda s: lt.prune(s, {"a": s["a"]}, 0.5), "a mask is boolean"),
+        (lambda s: lt.prune(s | {"c": s["a"]}, full(s), 0.5), "unknown layer in the scores"),
+        (lambda s: lt.prune({"a": s["a"]}, full(s), 0.5), "no scores for b"),
+        (lambda s: lt.prune({"a": s["a"][:2], "b": s["b"]}, full(s), 0.5), r"shape \(2,\)"),
+        (lambda s: lt.prune(s, full(s), 0.5, min_per_layer=-1), "at least 0; got -1"),
+        (lambda s: lt.prune(s, full(s), 0.5, min_per_layer=2.5), "got 2.5"),
+        (lambda s: lt.keep_best(s, full(s), {"a": 3}), "keep says nothing about b"),
+        (lambda s: lt.keep_best(s, full(s), {"a": 3, "b": 9}), "cannot keep 9 weights of b"),
+    ],
+)
+def test_what_does_not_fit_together_is_named(call, message):
+    scores = {"a": torch.rand(4), "b": torch.rand(4)}
+    with pytest.raises((ValueError, TypeError), match=message):
+        call(scores)
+
+
 def test_a_minimum_that_protects_too_much_is_refused():
     scores = {"a": torch.rand(10), "b": torch.rand(10)}
     with pytest.raises(ValueError, match="protects 20 weights, but only 10"):

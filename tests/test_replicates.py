@@ -18,7 +18,7 @@ def networks(data, seeds=(0, 1, 2), name="mlp_12_6"):
 
 def random_masks(models):
     masks = [lt.dense_mask(m) for m in models]
-    return [lt.prune(lt.random_scores(m, i), m, 0.5) for i, m in enumerate(masks)]
+    return [lt.prune(lt.random_scores(m, i), m, 0.5, scope="layer") for i, m in enumerate(masks)]
 
 
 @pytest.mark.parametrize(
@@ -69,12 +69,38 @@ def test_what_can_be_stacked(tiny_data, digits):
     bn = nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
     frozen = networks(tiny_data)
     frozen[0].fc1.weight.requires_grad_(False)
+    relu = nn.ReLU()
+    tied = nn.Sequential(nn.Linear(3, 3), relu, nn.Linear(3, 3))
+    tied[2].weight = tied[0].weight
+    hooked = networks(tiny_data)
+    hooked[1].fc1.register_forward_hook(lambda *a: None)
+
+    class Residual(nn.Sequential):
+        def forward(self, x):
+            return x + super().forward(x)
+
     assert can_stack(networks(tiny_data))
+    assert not can_stack([tied, tied]) and not can_stack(hooked)
+    assert not can_stack([Residual(nn.Linear(3, 3))] * 2)
     assert can_stack(networks(digits, name="mlp_100_50"))
     assert not can_stack([bn, bn])
     assert not can_stack(frozen)
     assert not can_stack([lt.build_model("lenet_300_100", seed=0)] * 2), "memory bound on a CPU"
     assert not can_stack([*networks(tiny_data), lt.build_model("mlp_3", seed=0, data=tiny_data)])
+
+
+def test_a_module_that_stands_in_two_places_is_applied_twice(tiny_data, config):
+    def make(seed):
+        relu = nn.ReLU()
+        model = nn.Sequential(nn.Linear(8, 6), relu, nn.Linear(6, 6), relu, nn.Linear(6, 3))
+        lt.reinitialize(model, seed)
+        return model
+
+    models = [make(0), make(1)]
+    assert can_stack(models)
+    stacked = lt.train_replicates(models, tiny_data, config, data_seeds=[0, 1])
+    alone = lt.train(make(1), tiny_data, config, data_seed=1)
+    assert all(torch.allclose(alone.final[n], stacked[1].final[n], atol=2e-5) for n in alone.final)
 
 
 def test_networks_that_cannot_be_stacked_are_trained_one_by_one(tiny_data, config):
@@ -95,6 +121,7 @@ def test_a_diverged_replicate_is_named_and_the_others_go_on(tiny_data, config):
     with pytest.warns(lt.DivergenceWarning, match=r"at step 0 of 40 \(data_seed 6\)"):
         results = lt.train_replicates(models, tiny_data, config, data_seeds=[5, 6, 7])
     assert [r.diverged_step for r in results] == [None, 0, None]
+    assert [len(r.history) for r in results] == [5, 1, 5], "the history ends where it diverged"
     (alone,) = networks(tiny_data, (2,))
     expected = lt.train(alone, tiny_data, config, data_seed=7).final
     assert all(torch.allclose(expected[n], results[2].final[n], atol=2e-5) for n in expected)
@@ -119,6 +146,14 @@ def test_numbers_of_models_seeds_and_masks_must_agree(tiny_data, config):
         lt.train_replicates(networks(tiny_data), tiny_data, config, data_seeds=[0, 1])
     with pytest.raises(ValueError, match="0 models"):
         lt.train_replicates([], tiny_data, config, data_seeds=[])
+
+
+def test_warnings_of_a_worker_reach_the_reader():
+    def function(seed):
+        warnings.warn(f"seed {seed} went wrong", lt.DivergenceWarning, stacklevel=1)
+
+    with pytest.warns(lt.DivergenceWarning, match="seed . went wrong"):
+        map_seeds(function, [1, 2], workers=2)
 
 
 def test_a_function_made_here_travels_to_processes_in_order():

@@ -101,6 +101,16 @@ def test_a_margin_is_a_positive_number(margin):
         lt.matching(table(ticket=[0.9]), margin=margin)
 
 
+def test_counting_rows_as_replicates_is_refused():
+    rows = table(ticket=[0.8, 0.9], random=[0.5, 0.7])
+    with pytest.raises(ValueError, match="a seed stands several times in one group of .'round'."):
+        lt.summarize(rows, "round")
+    with pytest.raises(ValueError, match="stand twice"):
+        lt.paired_difference(pd.concat([rows, rows]), "ticket", "random")
+    with pytest.raises(ValueError, match="no rows"):
+        lt.summarize(rows.iloc[:0], "arm")
+
+
 def test_unknown_arms_and_columns_are_refused():
     rows = table(ticket=[0.9], random=[0.9])
     with pytest.raises(ValueError, match="Did you mean 'random'"):
@@ -194,6 +204,13 @@ def test_concurrent_writers_leave_one_whole_file(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda c: write_atomically(tmp_path / "f", c), contents))
     assert (tmp_path / "f").read_bytes() in contents and len(list(tmp_path.iterdir())) == 1
+
+
+def test_records_are_not_mixed_silently(record):
+    _, long, _ = record
+    for column, other in (("scale", 0.1), ("record", "s"), ("data", "mnist")):
+        with pytest.raises(ValueError, match=f"mix {column}"):
+            lt.widen(pd.concat([long, long.assign(**{column: other})]))
 
 
 @pytest.mark.parametrize("name", lt.recorded())

@@ -110,9 +110,27 @@ def test_the_same_seeds_give_the_same_bits_and_others_do_not(tiny_data, config):
     assert len({run(0, 0), run(0, 1), run(1, 0)}) == 3
 
 
-def test_dropout_follows_the_data_seed_and_leaves_the_global_generator_alone(tiny_data, config):
+class Functional(nn.Module):
+    """Calls dropout as a function, where no module tells."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 20), nn.Linear(20, 3)
+
+    def forward(self, x):
+        return self.b(nn.functional.dropout(self.a(x).relu(), 0.5, self.training))
+
+
+def with_module():
+    return nn.Sequential(nn.Linear(8, 20), nn.ReLU(), nn.Dropout(0.5), nn.Linear(20, 3))
+
+
+@pytest.mark.parametrize("make", [Functional, with_module])
+def test_dropout_follows_the_data_seed_and_leaves_the_global_generator_alone(
+    tiny_data, config, make
+):
     def run(data_seed, global_seed):
-        model = nn.Sequential(nn.Linear(8, 20), nn.ReLU(), nn.Dropout(0.5), nn.Linear(20, 3))
+        model = make()
         lt.reinitialize(model, 0)
         torch.manual_seed(global_seed)
         state = torch.get_rng_state()
@@ -154,8 +172,17 @@ def test_batch_norm_statistics_belong_to_the_state_and_evaluation_leaves_them(ti
     assert not model.training, "the mode is put back"
     assert int(result.final["1.num_batches_tracked"]) == 40
     before = lt.state_hash(lt.snapshot(model))
+    model[1].train()  # even if a part was left in training mode
     lt.evaluate(model, tiny_data)
-    assert lt.state_hash(lt.snapshot(model)) == before
+    assert lt.state_hash(lt.snapshot(model)) == before and model[1].training
+
+
+def test_frozen_batch_norm_stays_frozen(tiny_data, config):
+    model = nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
+    model[1].eval()
+    result = lt.train(model, tiny_data, config)
+    assert int(result.final["1.num_batches_tracked"]) == 0
+    assert model.training and not model[1].training
 
 
 def test_training_learns(tiny_model, tiny_data, config):
@@ -215,6 +242,7 @@ def test_without_validation_there_is_no_history(tiny_model, tiny_data, config):
         result = lt.train(tiny_model, data, settings)
         assert result.history == [] and result.early_stop_step is None
         assert result.early_stop is None and math.isnan(result.mean_val_accuracy)
+        assert result.steps_to(0.5) == (None, False), "unknown, not censored"
 
 
 def test_the_schedules():
@@ -233,6 +261,11 @@ def test_a_diverging_run_names_step_and_seed(tiny_model, tiny_data, config):
         lt.train(tiny_model, tiny_data, config, data_seed=7)
 
 
+def test_a_divergence_in_the_last_step_is_seen(tiny_model, tiny_data, config):
+    with pytest.raises(FloatingPointError, match="at step 1 of 1"):
+        lt.train(tiny_model, tiny_data, replace(config, steps=1, lr=1e38, eval_every=None))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -248,6 +281,7 @@ def test_a_diverging_run_names_step_and_seed(tiny_model, tiny_data, config):
         ({"optimizer": "adamw"}, "unknown optimizer 'adamw'. Did you mean 'adam'"),
         ({"schedule": "cosin"}, "Did you mean 'cosine'"),
         ({"precision": "fp16"}, "unknown precision"),
+        ({"lr_drops": 500}, "lr_drops must be a tuple"),
         ({"lr_drops": (2000,)}, "lr_drops must be steps between 0 and 2000"),
         ({"warmup_steps": 2000}, r"warmup_steps must be in 0 … 1999"),
     ],
@@ -283,6 +317,11 @@ def test_a_model_that_does_not_fit_the_data_is_refused(tiny_data, digits, config
         lt.train(lt.build_model("mlp_5", seed=0, data=tiny_data), digits, config)
     with pytest.raises(ValueError, match=r"shape \(2, 2\) for 2 examples; blobs needs \[2, 3\]"):
         lt.train(nn.Sequential(nn.Linear(8, 2)), tiny_data, config)
+
+
+def test_a_model_without_parameters_is_refused(tiny_data, config):
+    with pytest.raises(ValueError, match="no parameters"):
+        lt.train(nn.Flatten(), tiny_data, config)
 
 
 def test_a_batch_larger_than_the_data_is_refused(tiny_model, tiny_data, config):

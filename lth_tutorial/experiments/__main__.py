@@ -8,7 +8,7 @@ from dataclasses import fields
 
 from lth_tutorial.claims import claims
 from lth_tutorial.data import load_dataset
-from lth_tutorial.experiments import EXPERIMENTS, experiment, run
+from lth_tutorial.experiments import EXPERIMENTS, experiment, run, scaled
 from lth_tutorial.results import load_provenance, recorded, save_rows
 from lth_tutorial.runtime import limit_threads
 
@@ -70,6 +70,14 @@ def print_one(name: str) -> None:
 def run_one(options: argparse.Namespace) -> None:
     """Measure one experiment and write its record."""
     design = experiment(options.name)
+    scaled(design, options.scale)  # refuses a wrong scale before anything is loaded
+    if options.name in recorded(root=options.out):
+        existing = load_provenance(options.name, root=options.out)["scale"]
+        if existing > options.scale:
+            raise ValueError(
+                f"there is a record of {options.name} at scale {existing:g}, which a run at scale "
+                f"{options.scale:g} would replace; name another folder with --out"
+            )
     limit_threads()
     data = load_dataset(design.dataset, root=options.root, device=options.device)
     rows, provenance = run(design, data, scale=options.scale)

@@ -1,0 +1,99 @@
+"""Claims and verdicts: what the papers say, and what our rows say about it.
+
+`rules` says what a claim is and how its verdict follows; each chapter declares its claims in a
+module of its own. `claims()` is the table of them all, computed from the recorded rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lth_tutorial.claims import chapter_04
+from lth_tutorial.claims.rules import Claim, Effect, Measured, Setting, difference
+from lth_tutorial.results import load_rows, recorded, widen
+from lth_tutorial.runtime import choose
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["CLAIMS", "Claim", "Effect", "Measured", "Setting", "claims", "difference"]
+
+CLAIMS: tuple[Claim, ...] = (*chapter_04.CLAIMS,)
+
+
+def claims(
+    rows: Mapping[str, pd.DataFrame] | None = None,
+    *,
+    chapter: int | None = None,
+    level: str | None = None,
+) -> pd.DataFrame:
+    """Return the claims table, its verdicts computed from rows now.
+
+    Args:
+        rows: wide rows by record name that replace the recorded ones, e.g. those of a live run.
+        chapter: only the claims of this chapter.
+        level: only "live" (the embedded digits) or only "full scale".
+
+    Returns:
+        one row per claim: chapter, claim, source, setting, criterion, n, effect (mean and 95 %
+        interval), verdict, level, record, key.
+    """
+    import pandas as pd
+
+    if level is not None:
+        choose("level", level, ("live", "full scale"))
+    available = _Rows(rows or {})
+    selected = [
+        claim
+        for claim in CLAIMS
+        if chapter in (None, claim.chapter) and level in (None, claim.level)
+    ]
+    return pd.DataFrame([_table_row(claim, *available(claim.record)) for claim in selected])
+
+
+class _Rows:
+    """Wide rows and scale by record name, each table read once; None where there is none."""
+
+    def __init__(self, given: Mapping[str, pd.DataFrame]) -> None:
+        self.tables = {name: (rows, 1.0) for name, rows in given.items()}
+
+    def __call__(self, name: str) -> tuple[pd.DataFrame | None, float]:
+        if name not in self.tables:
+            if name in recorded():
+                rows = load_rows(name)
+                self.tables[name] = widen(rows), float(rows["scale"].iloc[0])
+            else:
+                self.tables[name] = None, 1.0
+        return self.tables[name]
+
+
+def _table_row(claim: Claim, rows: pd.DataFrame | None, scale: float) -> dict:
+    settings = claim.settings
+    named = len(settings) > 1
+
+    def lines(texts: Sequence[str]) -> str:
+        pairs = zip(settings, texts, strict=True)
+        return "; ".join(f"{s.name}: {text}" if named else text for s, text in pairs)
+
+    shrunk = "" if scale == 1 else f" (run at scale {scale:g}: {scale:.0%} of the steps)"
+    intervals = (
+        [[e.interval(rows) for e in s.effects] for s in settings] if rows is not None else []
+    )
+    effects = [
+        ", ".join(e.describe(i) for e, i in zip(s.effects, each, strict=True) if i.n) or "–"
+        for s, each in zip(settings, intervals, strict=bool(intervals))
+    ]
+    return {
+        "chapter": claim.chapter,
+        "claim": claim.statement,
+        "source": claim.source,
+        "setting": f"{claim.network}{shrunk}, {' / '.join(s.name for s in settings)}",
+        "criterion": lines([s.criterion() for s in settings]),
+        "n": min((i.n for each in intervals for i in each), default=0),
+        "effect": lines(effects) if effects else "–",
+        "verdict": claim.verdict(rows),
+        "level": claim.level,
+        "record": claim.record,
+        "key": claim.key,
+    }

@@ -1,0 +1,189 @@
+"""What a claim is, and how a verdict follows from rows.
+
+A claim is declared in code, with its criterion, before the run that decides it. The rules:
+
+- *holds*: the 95 % interval of every effect lies wholly beyond its threshold;
+- *fails here*: the interval of at least one lies wholly short of it;
+- *inconclusive*: neither;
+- *single run*: fewer than three replicates (and *inconclusive* below a claim's declared minimum);
+- *not yet run*: there are no rows.
+
+A time that was never reached is censored: its true value is at least the budget. Such values may
+support a verdict that they only make stronger, never the opposite one.
+
+A claim that needs any one of several effects holds if one of them does, and fails if all do. A
+claim with declared sub-settings *holds only if …* it names those in which it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from lth_tutorial.results import MINIMUM_REPLICATES, Interval, pair_seeds, t_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Measured(NamedTuple):
+    """One number per seed; whether some are only lower bounds, or only upper bounds."""
+
+    values: Sequence[float]
+    at_least: bool = False
+    at_most: bool = False
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A quantity with one value per seed, and the threshold that its mean must lie beyond.
+
+    Attributes:
+        name: what is measured, in words.
+        measure: from wide rows to one number per seed; no numbers where rows are missing.
+        threshold: in the quantity's units.
+        beyond: "above" or "below" the threshold.
+        unit: "points" prints hundredths (accuracies), "steps" and "" print the number itself.
+    """
+
+    name: str
+    measure: Callable[[pd.DataFrame], Measured]
+    threshold: float
+    beyond: Literal["above", "below"] = "above"
+    unit: Literal["points", "steps", ""] = "points"
+
+    def interval(self, rows: pd.DataFrame) -> Interval:
+        """Return mean, 95 % interval and n over the seeds."""
+        return t_interval(self.measure(rows).values)
+
+    def verdict(self, rows: pd.DataFrame, minimum_n: int = MINIMUM_REPLICATES) -> str:
+        """Return "holds", "fails here", "inconclusive", "single run" or "not yet run"."""
+        measured = self.measure(rows)
+        interval = t_interval(measured.values)
+        if interval.n < MINIMUM_REPLICATES:
+            return "single run" if interval.n else "not yet run"
+        low, high = interval.low - self.threshold, interval.high - self.threshold
+        upward, downward = measured.at_most, measured.at_least
+        if self.beyond == "below":
+            low, high, upward, downward = -high, -low, downward, upward
+        if interval.n < minimum_n or (low < 0 <= high):
+            return "inconclusive"
+        # Values that are only bounds may not carry the verdict to the side they leave open.
+        if low >= 0:
+            return "inconclusive" if upward else "holds"
+        return "inconclusive" if downward else "fails here"
+
+    def criterion(self) -> str:
+        """Return the condition in words, e.g. "ticket − re-initialised ≥ 0.3 points"."""
+        sign = "≥" if self.beyond == "above" else "≤"
+        return f"{self.name} {sign} {_number(self.threshold, self.unit)}"
+
+    def describe(self, interval: Interval) -> str:
+        """Return the mean and its interval in the effect's unit."""
+        mean, low, high = (_number(v, self.unit, sign=True, named=False) for v in interval[:3])
+        return f"{mean} [{low}, {high}]{_unit_name(self.unit)}"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting in which a claim is tested: a name and the effects that decide."""
+
+    name: str
+    effects: tuple[Effect, ...]
+    need: Literal["all", "any"] = "all"
+
+    def verdict(self, rows: pd.DataFrame, minimum_n: int = MINIMUM_REPLICATES) -> str:
+        """Return the verdict in this setting."""
+        each = [effect.verdict(rows, minimum_n) for effect in self.effects]
+        for undecided in ("not yet run", "single run"):
+            if undecided in each:
+                return undecided
+        decisive, other = ("fails here", "holds") if self.need == "all" else ("holds", "fails here")
+        if decisive in each:
+            return decisive
+        return other if all(verdict == other for verdict in each) else "inconclusive"
+
+    def criterion(self) -> str:
+        """Return all conditions in words."""
+        joint = " and " if self.need == "all" else " or "
+        return joint.join(effect.criterion() for effect in self.effects)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the literature, tested on one record.
+
+    Attributes:
+        key: short name, unique.
+        chapter: number of the chapter that tells it.
+        statement: the claim in one sentence.
+        source: paper and section.
+        record: the rows that decide.
+        network: network, data and training in words.
+        settings: one or more settings with their criteria.
+        minimum_n: replicates without which nothing is decided; more for small effects.
+    """
+
+    key: str
+    chapter: int
+    statement: str
+    source: str
+    record: str
+    network: str
+    settings: tuple[Setting, ...]
+    minimum_n: int = MINIMUM_REPLICATES
+
+    @property
+    def level(self) -> str:
+        """ "live" for a record on the embedded digits, else "full scale"."""
+        return "live" if self.record.startswith("digits") else "full scale"
+
+    def verdict(self, rows: pd.DataFrame | None) -> str:
+        """Return the verdict that the rows give, by the rules of this module."""
+        if rows is None:
+            return "not yet run"
+        verdicts = {
+            setting.name: setting.verdict(rows, self.minimum_n) for setting in self.settings
+        }
+        if len(set(verdicts.values())) == 1:
+            return next(iter(verdicts.values()))
+        held = [name for name, verdict in verdicts.items() if verdict == "holds"]
+        return f"holds only if {' or '.join(held)}" if held else "inconclusive"
+
+
+def difference(
+    metric: str, a: str, b: str, *, round: int, factor: float = 1.0
+) -> Callable[[pd.DataFrame], Measured]:
+    """Return the measure a − factor · b of a metric in one round, seed by seed."""
+
+    def pairs(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+        if not {a, b} <= {"dense", *rows["arm"]} or rows[column].isna().all():
+            return rows.iloc[:0].assign(a=[], b=[])
+        every = pair_seeds(rows, a, b, value=column)
+        return every[every["round"] == round]
+
+    def measure(rows: pd.DataFrame) -> Measured:
+        found = pairs(rows, metric)
+        values = found["a"] - factor * found["b"]
+        if f"{metric}_censored" not in rows:
+            return Measured(values)
+        censored = pairs(rows, f"{metric}_censored")
+        return Measured(values, bool(censored["a"].any()), bool(censored["b"].any()))
+
+    return measure
+
+
+def _number(value: float, unit: str, *, sign: bool = False, named: bool = True) -> str:
+    plus = "+" if sign else ""
+    if unit == "points":
+        text = f"{100 * value:{plus}.2f}"
+    elif unit == "steps":
+        text = f"{value:{plus}.0f}"
+    else:
+        text = f"{value:{plus}.3g}"
+    return text.replace("-", "−") + (_unit_name(unit) if named else "")
+
+
+def _unit_name(unit: str) -> str:
+    return f" {unit}" if unit else ""
