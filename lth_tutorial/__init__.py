@@ -34,6 +34,7 @@ from lth_tutorial.pruning import LayerCollapseWarning, keep_best, prune, prune_l
 from lth_tutorial.replicates import train_replicates
 from lth_tutorial.results import (
     Interval,
+    difference_table,
     load_provenance,
     load_rows,
     matching,
@@ -67,6 +68,7 @@ __all__ = [
     "Dataset",
     "dense_mask",
     "density",
+    "difference_table",
     "DivergenceWarning",
     "evaluate",
     "explore",

@@ -146,6 +146,48 @@ def pair_seeds(
     return pairs.assign(difference=pairs["a"] - pairs["b"])
 
 
+def difference_table(
+    rows: pd.DataFrame,
+    arm: str,
+    others: Sequence[str],
+    *,
+    value: str = "accuracy",
+    unit: str = "points",
+) -> pd.DataFrame:
+    """Return paired differences to read: one row per density, one column per other arm.
+
+    Args:
+        arm, others: the columns are arm − other, each cell a mean and its 95 % interval.
+        unit: "points" prints hundredths, "steps" whole numbers, "" three digits.
+    """
+    import pandas as pd
+
+    densities = rows.groupby("round")["density"].mean().map("{:.1%}".format)
+    columns = {}
+    for other in others:
+        table = paired_difference(rows, arm, other, value=value).set_index("round")
+        cells = [format_interval(Interval(*line), unit) for line in table.itertuples(index=False)]
+        columns[f"{arm} − {other}"] = pd.Series(cells, index=table.index)
+    frame = pd.DataFrame(columns).drop(index=0)
+    return frame.set_index(frame.index.map(densities).rename("weights left"))
+
+
+def format_number(value: float, unit: str = "", *, sign: bool = False) -> str:
+    """Return a number as the book prints it in a unit: "points", "steps" or "" (three digits)."""
+    plus = "+" if sign else ""
+    if unit == "points":
+        text = f"{100 * value:{plus}.2f}"
+    else:
+        text = f"{value:{plus}.0f}" if unit == "steps" else f"{value:{plus}.3g}"
+    return text.replace("-", "−")
+
+
+def format_interval(interval: Interval, unit: str = "") -> str:
+    """Return mean and 95 % interval with signs, e.g. "+0.58 [+0.31, +0.86]"."""
+    mean, low, high = (format_number(number, unit, sign=True) for number in interval[:3])
+    return f"{mean} [{low}, {high}]"
+
+
 def matching(
     rows: pd.DataFrame, arm: str = "ticket", *, margin: float, value: str = "accuracy"
 ) -> pd.DataFrame:

@@ -310,7 +310,7 @@ def edits_the_mask(model, start, mask):
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (lambda model, start, mask: None, ("nothing changed",)),
+        (lambda model, start, mask: None, ("unchanged", "in place")),
         (lambda model, start, mask: model.load_state_dict(start), ("mask was not applied",)),
         (only_masks, ("still the trained ones",)),
         (forgets_biases, ("biases are never pruned, but they are rewound", "0.bias")),
@@ -402,3 +402,25 @@ def shuffles_in_place(mask, seed):
 )
 def test_a_wrong_control_is_told_which_idea_it_missed(wrong, words):
     assert_names(check.control(wrong), *words)
+
+
+def test_answers_that_readers_really_gave():
+    """Each of these met a message that did not help when the chapter was first tried."""
+    assert "percentage" in check.remaining_weights(51).message
+    assert "biases" in check.remaining_weights("136,921").message
+
+    def floor(weights, mask, fraction):
+        remaining = int(mask.sum())
+        order = weights.abs().masked_fill(~mask, float("inf")).flatten().argsort()
+        new = mask.clone().flatten()
+        new[order[: int(fraction * remaining)]] = False
+        return new.view_as(mask)
+
+    assert "round(fraction * remaining)" in check.magnitude_pruning(floor).message
+
+    def masks_every_parameter(model, start, mask):
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(start[name] * mask[name])
+
+    assert "biases have no mask" in check.rewind(masks_every_parameter).message

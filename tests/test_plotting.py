@@ -46,6 +46,7 @@ def all_figures():
     rows, kept = make_rows(), torch.ones(10, 64, dtype=torch.bool)
     return {
         "accuracy": plotting.accuracy_vs_density(rows, margin=0.01),
+        "error": plotting.accuracy_vs_density(rows, margin=0.01, as_error=True),
         "steps": plotting.steps_vs_density(rows),
         "differences": plotting.differences(rows, "ticket", ["dense", "random"], margin=0.01),
         "mask": plotting.mask_image(kept, (8, 8)),
@@ -238,14 +239,14 @@ def test_differences_are_paired_by_seed():
     assert axes.get_lines()[0].get_ydata() == [0, 0]
 
 
-def test_a_mask_image_counts_the_weights_each_pixel_keeps():
+def test_a_mask_image_shows_kept_weights_relative_to_the_average_pixel():
     kept = torch.zeros(5, 6, dtype=torch.bool)
     kept[:4, 1] = True
     kept[0, 5] = True
     figure = plotting.mask_image(kept, (2, 3), title="a ticket")
     shown = figure.axes[0].get_images()[0].get_array()
-    assert shown.tolist() == [[0, 4, 0], [0, 0, 1]]
-    assert "weights kept per pixel (of 5)" in words(figure)
+    assert shown.flatten().tolist() == pytest.approx([0, 4.8, 0, 0, 0, 1.2])
+    assert "weights kept per pixel (average = 1)" in words(figure)
 
 
 def test_a_placeholder_names_its_record():
@@ -297,3 +298,19 @@ def test_a_missing_whole_number_leaves_the_mean_of_the_others():
     figure = plotting.steps_vs_density(rows, seeds=True)
     drawn = line(figure, METHODS["ticket"]["label"])
     assert drawn.get_ydata() == pytest.approx([425, 445, 465, 485])
+
+
+def test_errors_are_one_minus_accuracy_and_the_star_follows_the_same_test():
+    figure = plotting.accuracy_vs_density(ROWS, margin=0.01, as_error=True)
+    drawn = line(figure, METHODS["ticket"]["label"]).get_ydata()
+    plain = line(plotting.accuracy_vs_density(ROWS), METHODS["ticket"]["label"]).get_ydata()
+    assert list(drawn) == pytest.approx([100 - y for y in plain])
+    assert figure.axes[0].get_yscale() == "log"
+    stars = [
+        "winning ticket" in words(plotting.accuracy_vs_density(ROWS, margin=m, as_error=e))
+        for m in (0.01, 0.0)
+        for e in (False, True)
+    ]
+    assert stars[0] == stars[1] and stars[2] == stars[3]
+    with pytest.raises(ValueError, match="as_error draws 1 - accuracy"):
+        plotting.accuracy_vs_density(ROWS, value="steps_to_95", as_error=True)

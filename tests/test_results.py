@@ -13,6 +13,8 @@ import lth_tutorial as lt
 from lth_tutorial.results import (
     COLUMNS,
     PROVENANCE,
+    format_interval,
+    format_number,
     lengthen,
     load_provenance,
     pair_seeds,
@@ -109,6 +111,21 @@ def test_counting_rows_as_replicates_is_refused():
         lt.paired_difference(pd.concat([rows, rows]), "ticket", "random")
     with pytest.raises(ValueError, match="no rows"):
         lt.summarize(rows.iloc[:0], "arm")
+
+
+def test_the_table_to_read_has_a_density_per_row_and_an_arm_per_column():
+    rows = table(ticket=[0.90, 0.92, 0.94], random=[0.8, 0.8, 0.8])
+    shown = lt.difference_table(rows, "ticket", ["dense", "random"])
+    assert list(shown.index) == ["50.0%"]
+    assert list(shown.columns) == ["ticket − dense", "ticket − random"]
+    expected = lt.paired_difference(rows, "ticket", "random").set_index("round").loc[1]
+    assert shown.iloc[0, 1].startswith(f"+12.00 [+{100 * expected['low']:.2f}, ")
+
+
+def test_numbers_are_printed_in_their_unit():
+    assert format_number(-0.00421, "points") == "−0.42"
+    assert format_number(12.4, "steps", sign=True) == "+12"
+    assert format_interval(lt.Interval(0.0123, -0.0042, 0.0314, 4)) == "+0.0123 [−0.0042, +0.0314]"
 
 
 def test_unknown_arms_and_columns_are_refused():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lth_tutorial.claims import chapter_04
 from lth_tutorial.claims.rules import Claim, Effect, Measured, Setting, difference
-from lth_tutorial.results import load_rows, recorded, widen
+from lth_tutorial.results import Interval, load_rows, recorded, widen
 from lth_tutorial.runtime import choose
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _table_row(claim: Claim, rows: pd.DataFrame | None, scale: float) -> dict:
         [[e.interval(rows) for e in s.effects] for s in settings] if rows is not None else []
     )
     effects = [
-        ", ".join(e.describe(i) for e, i in zip(s.effects, each, strict=True) if i.n) or "–"
+        _describe(s.effects, each) or "–"
         for s, each in zip(settings, intervals, strict=bool(intervals))
     ]
     return {
@@ -97,3 +97,14 @@ def _table_row(claim: Claim, rows: pd.DataFrame | None, scale: float) -> dict:
         "record": claim.record,
         "key": claim.key,
     }
+
+
+def _describe(effects: Sequence[Effect], intervals: Sequence[Interval]) -> str:
+    """Return the measured effects, each with its name where there are several."""
+    pairs = [(e, i) for e, i in zip(effects, intervals, strict=True) if i.n]
+    return "; ".join(
+        f"{effect.name}: {effect.describe(interval)}"
+        if len(effects) > 1
+        else effect.describe(interval)
+        for effect, interval in pairs
+    )

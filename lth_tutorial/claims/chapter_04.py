@@ -12,19 +12,19 @@ from lth_tutorial.claims.rules import Claim, Effect, Setting, difference
 _LIVE = "100-50 network on digits, Adam, 600 steps"
 _LENET = "LeNet-300-100 on MNIST, Adam, 50,000 steps"
 _PAPER = "Frankle & Carbin 2019"
+_NAMES = {"reinit": "re-initialised", "one_shot": "one-shot"}
 
 
 def _ticket_minus(other: str, round: int, threshold: float) -> Effect:
-    names = {"reinit": "re-initialised", "one_shot": "one-shot"}
     measure = difference("accuracy", "ticket", other, round=round)
-    return Effect(f"accuracy: ticket − {names.get(other, other)}", measure, threshold)
+    return Effect(f"accuracy: ticket − {_NAMES.get(other, other)}", measure, threshold)
 
 
 def _sooner(metric: str, slow: str, round: int, factor: float = 1.0) -> Effect:
     words = metric.replace("_", " ").replace("steps to 95", "steps to 95 %")
     times = "" if factor == 1 else f"{factor:g} · "
     measure = difference(metric, slow, "ticket", round=round, factor=factor)
-    return Effect(f"{words}: {slow} − {times}ticket", measure, 0.0, unit="steps")
+    return Effect(f"{words}: {_NAMES.get(slow, slow)} − {times}ticket", measure, 0.0, unit="steps")
 
 
 def _inverted_u(middle: int, last: int) -> tuple[Effect, ...]:

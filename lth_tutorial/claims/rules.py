@@ -21,7 +21,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from lth_tutorial.results import MINIMUM_REPLICATES, Interval, pair_seeds, t_interval
+from lth_tutorial.results import (
+    MINIMUM_REPLICATES,
+    Interval,
+    format_interval,
+    format_number,
+    pair_seeds,
+    t_interval,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,12 +84,12 @@ class Effect:
     def criterion(self) -> str:
         """Return the condition in words, e.g. "ticket − re-initialised ≥ 0.3 points"."""
         sign = "≥" if self.beyond == "above" else "≤"
-        return f"{self.name} {sign} {_number(self.threshold, self.unit)}"
+        threshold = format_number(self.threshold, self.unit)
+        return f"{self.name} {sign} {_with_unit(threshold, self.unit)}"
 
     def describe(self, interval: Interval) -> str:
         """Return the mean and its interval in the effect's unit."""
-        mean, low, high = (_number(v, self.unit, sign=True, named=False) for v in interval[:3])
-        return f"{mean} [{low}, {high}]{_unit_name(self.unit)}"
+        return _with_unit(format_interval(interval, self.unit), self.unit)
 
 
 @dataclass(frozen=True)
@@ -174,16 +181,5 @@ def difference(
     return measure
 
 
-def _number(value: float, unit: str, *, sign: bool = False, named: bool = True) -> str:
-    plus = "+" if sign else ""
-    if unit == "points":
-        text = f"{100 * value:{plus}.2f}"
-    elif unit == "steps":
-        text = f"{value:{plus}.0f}"
-    else:
-        text = f"{value:{plus}.3g}"
-    return text.replace("-", "−") + (_unit_name(unit) if named else "")
-
-
-def _unit_name(unit: str) -> str:
-    return f" {unit}" if unit else ""
+def _with_unit(text: str, unit: str) -> str:
+    return f"{text} {unit}" if unit else text

@@ -68,7 +68,8 @@ def remaining_weights(answer: int | None = None) -> Check:
     if answer is None:
         return OPEN
     try:
-        number = None if isinstance(answer, bool | str) else float(answer)
+        written = answer.replace(",", "") if isinstance(answer, str) else answer
+        number = None if isinstance(answer, bool) else float(written)
     except (TypeError, ValueError):
         number = None
     if number is None:
@@ -82,6 +83,8 @@ def remaining_weights(answer: int | None = None) -> Check:
             True, f"{right:,} of {total:,} weights remain, a density of {right / total:.3f}"
         )
     typical = _typical_counts()
+    if 1 < count <= 100:
+        return Check(False, _not_whole(count))
     if count in typical:
         return Check(False, f"{count:,}: {typical[count]}")
     if abs(count - right) <= ROUNDS * len(LAYERS):

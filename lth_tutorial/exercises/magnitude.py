@@ -19,7 +19,7 @@ class _PruningCase:
     mask: Tensor
     fraction: float
     too_few: str = "the fraction is the share to remove, not the share to keep"
-    too_many: str = "too few weights were removed"
+    too_many: str = "too few weights were removed: round(fraction * remaining) go in every call"
 
 
 def _pruning_cases() -> Iterator[_PruningCase]:
@@ -64,7 +64,7 @@ def _pruning_cases() -> Iterator[_PruningCase]:
         generator = torch.Generator().manual_seed(seed)
         weights = torch.randn(5, 7, generator=generator)
         kept = torch.rand(5, 7, generator=generator) < 0.7
-        yield _PruningCase(weights, kept, (0.2, 0.5, 0.1, 0.35)[seed])
+        yield _PruningCase(weights, kept, (0.2, 0.5, 0.1, 0.35)[seed], rounding, rounding)
 
 
 def magnitude_pruning(fn: Callable[[Tensor, Tensor, float], Tensor] | None = None) -> Check:

@@ -8,7 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lth_tutorial.exercises.outcome import Check, NothingReturned, guarded, mask_problem
+from lth_tutorial.exercises.outcome import (
+    Check,
+    NothingReturned,
+    ReaderError,
+    guarded,
+    mask_problem,
+)
 from lth_tutorial.masks import Mask
 from lth_tutorial.models import State
 
@@ -37,7 +43,12 @@ def rewind(fn: Callable[[nn.Module, State, Mask], None] | None = None) -> Check:
             for parameter in model.parameters():
                 parameter.add_(torch.randn(parameter.shape, generator=generator))
         trained, start, given = _copy(model.state_dict()), _copy(original), _copy(mask)
-        call(model, start, given)
+        try:
+            call(model, start, given)
+        except ReaderError as error:
+            if isinstance(error.__cause__, KeyError) and "bias" in str(error.__cause__):
+                return "biases have no mask, because they are never pruned: rewind them without one"
+            raise
         if any(not torch.equal(given[name], mask[name]) for name in mask):
             return "your function changed the mask: rewinding only reads it"
         changed = _first_difference("start", start, original)
@@ -92,7 +103,10 @@ def _rewinding_problem(model: nn.Module, start: State, trained: State, mask: Mas
     wrong_bias = _first_difference("model.state_dict()", now, biases)
     if wrong_weight:
         if all(torch.equal(now[name], trained[name]) for name in now):
-            idea = "nothing changed in the model: load the snapshot into it"
+            idea = (
+                "the model that was passed in is unchanged: load the snapshot into it in place, "
+                "rather than returning a state or another model"
+            )
         elif all(torch.equal(now[n], torch.where(m, trained[n], 0.0)) for n, m in mask.items()):
             idea = "the weights are masked but still the trained ones: rewind them to the snapshot"
         elif all(torch.equal(now[name], start[name]) for name in mask):

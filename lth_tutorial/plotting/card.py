@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 METHODS: dict[str, dict[str, str]] = {
     "dense": {"label": "dense network", "color": "#000000", "marker": "o"},
-    "ticket": {"label": "ticket (pruned iteratively)", "color": "#0072B2", "marker": "o"},
-    "reinit": {"label": "ticket's mask, new weights", "color": "#DD7711", "marker": "s"},
-    "random": {"label": "shuffled mask, ticket's weights", "color": "#808080", "marker": "^"},
-    "one_shot": {"label": "pruned in one shot", "color": "#7A4419", "marker": "D"},
+    "ticket": {"label": "ticket", "color": "#0072B2", "marker": "o"},
+    "reinit": {"label": "re-initialised", "color": "#DD7711", "marker": "s"},
+    "random": {"label": "random mask", "color": "#808080", "marker": "^"},
+    "one_shot": {"label": "one-shot", "color": "#7A4419", "marker": "D"},
     "edge_popup": {"label": "supermask (edge-popup)", "color": "#009E73", "marker": "P"},
     "biprop": {"label": "supermask (biprop)", "color": "#00624A", "marker": "X"},
 }
@@ -26,6 +26,7 @@ METHODS: dict[str, dict[str, str]] = {
 
 VALUES: dict[str, str] = {
     "accuracy": "test accuracy (%)",
+    "error": "test error (%, log scale)",
     "start_accuracy": "test accuracy before training (%)",
     "early_stop_accuracy": "test accuracy at the early-stop step (%)",
     "mean_val_accuracy": "validation accuracy, mean over training (%)",
@@ -91,7 +92,7 @@ def check_rows(rows: DataFrame, columns: Iterable[str], arms: Sequence[str] | No
 
 def scale_of(value: str) -> int:
     """Return 100 for a share that is shown in percent, else 1."""
-    return 100 if VALUES.get(value, "").endswith("(%)") else 1
+    return 100 if "(%" in VALUES.get(value, "") else 1
 
 
 def value_label(value: str) -> str:
@@ -125,6 +126,14 @@ def density_axis(axes: Axes, densities: Series) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlim(high * 1.08, low / 1.08)
     axes.set_xlabel("weights remaining (log scale)")
+
+
+def error_axis(axes: Axes, least: float) -> None:
+    """Make the vertical axis logarithmic, in percent of errors: 1 and 2% stay apart beside 60."""
+    axes.set_yscale("log")
+    axes.set_ylim(max(least, 0.05) / 1.3, 100)
+    axes.set_yticks(*zip(*[(t, f"{t:g}") for t in (1, 2, 5, 10, 20, 50, 100)], strict=True))
+    axes.minorticks_off()
 
 
 def replicates_note(rows: DataFrame, value: str) -> str:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lth_tutorial.plotting.card import FONT, METHODS, check_rows, new_figure
+from lth_tutorial.plotting.card import (
+    FONT,
+    METHODS,
+    check_rows,
+    error_axis,
+    new_figure,
+    value_label,
+)
 from lth_tutorial.results import summarize
 
 if TYPE_CHECKING:
@@ -49,7 +56,7 @@ def weight_grids(weights: Mapping[str, Tensor]) -> Figure:
 
 
 def mask_image(kept: Tensor, image_shape: tuple[int, int], *, title: str = "") -> Figure:
-    """Show how many weights of the first layer each input pixel keeps.
+    """Show how many weights of the first layer each input pixel keeps, relative to the average.
 
     Args:
         kept: the mask of a fully connected first layer, shape (outputs, pixels), True = kept.
@@ -96,16 +103,12 @@ def mask_and_arms(
         right.plot([place] * len(own), _error(own["accuracy"]), alpha=0.45, markersize=5, **look)
         mean = _error(means.loc[arm, "mean"])
         right.plot([place - 0.3, place + 0.3], [mean, mean], color=style["color"], linewidth=2)
-    names = {"reinit": "new\nweights", "random": "shuffled", "one_shot": "one\nshot"}
+    names = {"reinit": "re-\ninitialised", "random": "random\nmask", "one_shot": "one-\nshot"}
     right.tick_params(labelsize=FONT, colors="black")
     right.set_xticks(range(len(arms)), [names.get(arm, arm) for arm in arms], fontsize=FONT - 1)
-    # Errors on a log axis: 1 and 2 % stay apart although others are at 60 %.
-    right.set_yscale("log")
-    least = _error(rows["accuracy"].max())
-    right.set(xlim=(-0.6, len(arms) - 0.4), ylim=(max(least, 0.05) / 1.3, 100))
-    right.set_yticks(*zip(*[(t, f"{t:g}") for t in (1, 2, 5, 10, 20, 50, 100)], strict=True))
-    right.minorticks_off()
-    right.set_ylabel("test error (%, log scale)", fontsize=FONT)
+    right.set_xlim(-0.6, len(arms) - 0.4)
+    error_axis(right, _error(rows["accuracy"].max()))
+    right.set_ylabel(value_label("error"), fontsize=FONT)
     right.grid(axis="y", color="#E3E3E3")
     right.spines[["top", "right"]].set_visible(False)
     return figure
@@ -116,8 +119,6 @@ def _error(accuracy: Series | float) -> Series | float:
 
 
 def _draw_mask(axes: Axes, kept: Tensor, image_shape: tuple[int, int]) -> None:
-    from matplotlib.ticker import MaxNLocator
-
     kept = torch.as_tensor(kept).cpu()
     height, width = image_shape
     if kept.ndim != 2 or kept.shape[1] != height * width:
@@ -125,11 +126,12 @@ def _draw_mask(axes: Axes, kept: Tensor, image_shape: tuple[int, int]) -> None:
             f"the mask has shape {tuple(kept.shape)}; for images of {height} by {width} pixels it "
             f"has shape (outputs, {height * width})"
         )
-    counts = kept.sum(0).view(height, width).numpy()
-    # From 0, so that the colours of two rounds or two masks can be compared by the bar's numbers.
-    image = axes.imshow(counts, cmap="cividis", vmin=0, vmax=max(1, counts.max()))
-    bar = axes.figure.colorbar(image, ax=axes, ticks=MaxNLocator(6, integer=True))
-    bar.set_label(f"weights kept per pixel (of {len(kept)})", fontsize=FONT)
+    counts = kept.sum(0).view(height, width).float()
+    # Relative to the average pixel, so that one scale of colours serves every density.
+    relative = (counts / counts.mean().clamp(min=1e-12)).numpy()
+    image = axes.imshow(relative, cmap="cividis", vmin=0, vmax=3)
+    bar = axes.figure.colorbar(image, ax=axes, ticks=[0, 1, 2, 3], extend="max")
+    bar.set_label("weights kept per pixel (average = 1)", fontsize=FONT)
     bar.ax.tick_params(labelsize=FONT)
     axes.set_facecolor("white")
     axes.set(xticks=[], yticks=[], xlabel="pixel column", ylabel="pixel row")

@@ -12,6 +12,7 @@ from lth_tutorial.plotting.card import (
     density_axis,
     draw_band,
     draw_legend,
+    error_axis,
     new_figure,
     replicates_note,
     scale_of,
@@ -34,6 +35,7 @@ def accuracy_vs_density(
     value: str = "accuracy",
     arms: Sequence[str] | None = None,
     seeds: bool = False,
+    as_error: bool = False,
 ) -> Figure:
     """Plot each arm's mean and 95% interval against the share of weights that remains.
 
@@ -47,19 +49,26 @@ def accuracy_vs_density(
         value: the column on the vertical axis.
         arms: the arms to draw; all of them by default.
         seeds: also draw every replicate as a faint dot.
+        as_error: draw the test error on a log axis, on which half a point shows.
 
     Raises:
-        ValueError: for a missing column, an unknown arm or a negative margin.
+        ValueError: for a missing column, an unknown arm, a negative margin, or errors of anything
+            but the accuracy.
     """
     arms = check_rows(rows, [*ROW_COLUMNS, value], arms)
+    if as_error and value != "accuracy":
+        raise ValueError(f"as_error draws 1 - accuracy; got value={value!r}")
+    rows, shown = rows.assign(error=1 - rows[value]), "error" if as_error else value
     figure, axes = new_figure()
-    _draw_dense(axes, rows, value)
+    _draw_dense(axes, rows, shown)
     for arm in arms:
-        summary = _draw_arm(axes, rows, arm, value, seeds)
+        summary = _draw_arm(axes, rows, arm, shown, seeds)
         if arm == "ticket" and margin is not None:
-            _mark_winners(axes, rows, summary, margin, value)
+            _mark_winners(axes, rows, summary, margin, value, shown)
     density_axis(axes, rows["density"])
-    axes.set_ylabel(value_label(value))
+    if as_error:
+        error_axis(axes, 100 * rows["error"].min())
+    axes.set_ylabel(value_label(shown))
     draw_legend(axes, replicates_note(rows, value))
     return figure
 
@@ -216,7 +225,7 @@ def _draw_arm(axes: Axes, rows: DataFrame, arm: str, value: str, seeds: bool) ->
 
 
 def _mark_winners(
-    axes: Axes, rows: DataFrame, summary: DataFrame, margin: float, value: str
+    axes: Axes, rows: DataFrame, summary: DataFrame, margin: float, value: str, shown: str
 ) -> None:
     """Put a star on every round whose ticket matches the dense network."""
     table = matching(rows, "ticket", margin=margin, value=value)
@@ -228,7 +237,7 @@ def _mark_winners(
     unit = " points" if scale == 100 else f" of {value}"
     axes.plot(
         won["density"],
-        scale * won["mean"],
+        scale_of(shown) * won["mean"],
         linestyle="none",
         marker="*",
         markersize=14,
