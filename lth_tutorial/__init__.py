@@ -10,7 +10,8 @@ from lth_tutorial import plotting
 from lth_tutorial.claims import CLAIMS, Claim, claims
 from lth_tutorial.config import IMPConfig, TrainConfig, learning_rate
 from lth_tutorial.criteria import Scores, magnitude_scores, random_scores
-from lth_tutorial.data import Dataset, batch_indices, load_dataset, make_dataset
+from lth_tutorial.data import Dataset, batch_indices, make_dataset
+from lth_tutorial.datasets import load_dataset
 from lth_tutorial.explore import Explorer, explore
 from lth_tutorial.lottery import (
     IMPRound,
@@ -29,7 +30,8 @@ from lth_tutorial.masks import (
     save_mask,
     shuffle_within_layers,
 )
-from lth_tutorial.models import State, build_model, mlp, reinitialize, snapshot, state_hash
+from lth_tutorial.models import State, build_model, reinitialize, snapshot, state_hash
+from lth_tutorial.networks import mlp
 from lth_tutorial.pruning import LayerCollapseWarning, keep_best, prune, prune_like
 from lth_tutorial.replicates import train_replicates
 from lth_tutorial.results import (

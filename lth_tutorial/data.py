@@ -8,11 +8,8 @@ so that the whole of MNIST needs 55 MB and a batch is one indexing operation.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,7 +17,6 @@ from torch import Tensor
 
 from lth_tutorial.runtime import choose, is_whole
 
-DATASETS = ("digits", "mnist")
 SPLITS = ("train", "val", "test")
 
 
@@ -79,7 +75,7 @@ class Dataset:
         available = len(self.x_train)
         if not is_whole(n) or not 0 < n <= available:
             raise ValueError(f"a subset takes 1 to {available} training examples; got {n!r}")
-        order = _permutation(available, "subset", seed)[:n].to(self.device)
+        order = permutation(available, "subset", seed)[:n].to(self.device)
         name = f"{self.name}[{n}]"
         return replace(self, name=name, x_train=self.x_train[order], y_train=self.y_train[order])
 
@@ -145,50 +141,6 @@ def make_dataset(
     return Dataset(name, x, y.long(), xv, yv.long(), xt, yt.long(), num_classes, mean, std)
 
 
-def load_dataset(
-    name: str,
-    *,
-    root: str | Path | None = None,
-    download: bool = True,
-    device: torch.device | str = "cpu",
-    val: int | None = None,
-) -> Dataset:
-    """Return a data set by name, ready to train on.
-
-    Args:
-        name: "digits" (1,797 real 8×8 images, part of the package, no network needed) or
-            "mnist" (60,000 + 10,000 images of 28×28, downloaded by torchvision).
-        root: folder that holds, or will hold, the downloaded files; default
-            `~/.cache/lth_tutorial`.
-        download: whether missing files may be downloaded.
-        device: where the tensors go.
-        val: how many images to hold out of the training set, by one fixed permutation; default
-            300 for digits and 5,000 otherwise. With 0 there are no validation figures.
-
-    Raises:
-        ValueError: for an unknown name, or a `val` that leaves nothing to train on.
-        FileNotFoundError: if files are missing and `download` is False.
-        RuntimeError: if a download fails, or what arrived has a wrong checksum.
-    """
-    choose("data set", name, DATASETS)
-    if name == "digits":
-        x, y, x_test, y_test = _read_digits()
-        val = 300 if val is None else val
-    else:
-        x, y, x_test, y_test = _read_mnist(root, download)
-        val = 5_000 if val is None else val
-    if not is_whole(val) or not 0 <= val < len(x):
-        raise ValueError(
-            f"val holds out 0 to {len(x) - 1} of the {len(x)} training images; got {val!r}"
-        )
-    order = _permutation(len(x), "validation split", 0)
-    held_out, kept = order[:val], order[val:]
-    data = make_dataset(
-        name, (x[kept], y[kept]), (x[held_out], y[held_out]) if val else None, (x_test, y_test)
-    )
-    return data.to(device)
-
-
 def batch_indices(n: int, batch_size: int, step: int, data_seed: int) -> Tensor:
     """Return which of `n` training examples make up the minibatch of a step, shape [batch_size].
 
@@ -209,7 +161,7 @@ def batch_indices(n: int, batch_size: int, step: int, data_seed: int) -> Tensor:
 @lru_cache(maxsize=64)
 def epoch_permutation(n: int, data_seed: int, epoch: int) -> Tensor:
     """Return the order in which an epoch visits `n` examples, shape [n]."""
-    return _permutation(n, "data order", data_seed, epoch)
+    return permutation(n, "data order", data_seed, epoch)
 
 
 def augment(x: Tensor, step: int, data_seed: int, pad: int = 4) -> Tensor:
@@ -251,7 +203,8 @@ def generator_for(purpose: str, *key: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(seed) >> 1)
 
 
-def _permutation(n: int, purpose: str, *key: int) -> Tensor:
+def permutation(n: int, purpose: str, *key: int) -> Tensor:
+    """Return an order of `n` things, shape [n], that belongs to a purpose and a key alone."""
     return torch.randperm(n, generator=generator_for(purpose, *key))
 
 
@@ -300,30 +253,3 @@ def _channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     # A constant channel carries no information; dividing by 1 leaves it at zero.
     std = torch.where(std > 1e-6, std, torch.ones_like(std))
     return mean.float(), std.float()
-
-
-def _read_digits() -> tuple[Tensor, ...]:
-    with (files("lth_tutorial") / "_data" / "digits.npz").open("rb") as file:
-        arrays: Sequence[np.ndarray] = [*np.load(file, allow_pickle=False).values()]
-    return tuple(torch.from_numpy(a) for a in arrays)
-
-
-def _read_mnist(root: str | Path | None, download: bool) -> tuple[Tensor, ...]:
-    from torchvision.datasets import MNIST
-
-    root = Path.home() / ".cache" / "lth_tutorial" if root is None else Path(root)
-    try:
-        train = MNIST(root, train=True, download=download)
-        test = MNIST(root, train=False, download=download)
-    except RuntimeError as error:
-        if not download:
-            raise FileNotFoundError(
-                f"no MNIST files in {root / 'MNIST' / 'raw'}; pass download=True, the root that "
-                f"holds them, or use the embedded 'digits'"
-            ) from error
-        raise RuntimeError(
-            f"MNIST could not be downloaded to {root}; pass the root of a copy, or use the "
-            f"embedded 'digits'. {' '.join(str(error).split())}"
-        ) from error
-    (x, y), (xt, yt) = (train.data, train.targets), (test.data, test.targets)
-    return x[:, None], y, xt[:, None], yt

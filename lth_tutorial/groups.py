@@ -7,9 +7,10 @@ is one batched product for all of them, which for small networks is several time
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lth_tutorial.models import State
@@ -61,22 +62,27 @@ class SingleModel:
 
 
 class Stack:
-    """Sequential networks of linear layers and ReLUs with the same shapes, trained as one."""
+    """Sequential networks of plain layers with the same shapes, trained as one.
+
+    Linear layers become one batched product; convolutions become one grouped convolution, and
+    batch norm one batch norm, over the channels of all replicates.
+    """
 
     is_random = False
 
     def __init__(self, models: Sequence[nn.Module]) -> None:
-        self.models, self.size = list(models), len(models)
-        named = [dict(model.named_parameters()) for model in models]
+        self.models, self.size, self.training = list(models), len(models), True
         self.parameters = {
-            name: torch.stack([each[name].detach() for each in named]).requires_grad_()
-            for name in named[0]
+            name: parameter.requires_grad_()
+            for name, parameter in _stacked(dict(m.named_parameters()) for m in models).items()
         }
+        self.buffers = _stacked(dict(m.named_buffers()) for m in models)
         # Not named_children(), which names a module once that stands in two places.
         self.layers = list(models[0]._modules.items())
 
     def set_training(self, training: bool) -> None:
-        """Nothing differs between training and evaluation in these layers."""
+        """Switch between training and evaluation behaviour of batch norm."""
+        self.training = training
 
     def restore_modes(self) -> None:
         """Nothing was changed."""
@@ -88,15 +94,38 @@ class Stack:
                 x = x.flatten(2)
             elif isinstance(layer, nn.ReLU):
                 x = x.relu()
+            elif isinstance(layer, nn.Linear):
+                x = self._linear(name, x)
+            elif isinstance(layer, (nn.MaxPool2d, nn.AdaptiveAvgPool2d)):
+                x = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
             else:
-                weight = self.parameters[f"{name}.weight"].transpose(1, 2)
-                bias = self.parameters.get(f"{name}.bias")
-                x = (
-                    torch.bmm(x, weight)
-                    if bias is None
-                    else torch.baddbmm(bias[:, None], x, weight)
-                )
+                # [replicates, batch, channels, …] to [batch, replicates * channels, …] and back
+                joined = x.transpose(0, 1).flatten(1, 2)
+                apply = self._convolution if isinstance(layer, nn.Conv2d) else self._batch_norm
+                x = apply(name, layer, joined).unflatten(1, (self.size, -1)).transpose(0, 1)
         return x
+
+    def _linear(self, name: str, x: Tensor) -> Tensor:
+        weight = self.parameters[f"{name}.weight"].transpose(1, 2)
+        bias = self.parameters.get(f"{name}.bias")
+        return torch.bmm(x, weight) if bias is None else torch.baddbmm(bias[:, None], x, weight)
+
+    def _convolution(self, name: str, layer: nn.Conv2d, x: Tensor) -> Tensor:
+        weight, bias = self.parameters[f"{name}.weight"], self.parameters.get(f"{name}.bias")
+        return F.conv2d(
+            x, weight.flatten(0, 1), None if bias is None else bias.flatten(), layer.stride,
+            layer.padding, layer.dilation, self.size * layer.groups,
+        )  # fmt: skip
+
+    def _batch_norm(self, name: str, layer: nn.modules.batchnorm._BatchNorm, x: Tensor) -> Tensor:
+        weight, bias = (self.parameters.get(f"{name}.{part}") for part in ("weight", "bias"))
+        mean, var = (self.buffers[f"{name}.running_{part}"] for part in ("mean", "var"))
+        if self.training:
+            self.buffers[f"{name}.num_batches_tracked"] += 1
+        return F.batch_norm(
+            x, mean.view(-1), var.view(-1), None if weight is None else weight.flatten(),
+            None if bias is None else bias.flatten(), self.training, layer.momentum, layer.eps,
+        )  # fmt: skip
 
     def combine(self, tensors: Sequence[Tensor]) -> Tensor:
         """Arrange one tensor per replicate like the parameters."""
@@ -104,14 +133,21 @@ class Stack:
 
     def state(self) -> dict[str, Tensor]:
         """Return live views of the state with the replicate dimension first."""
-        return {name: parameter.detach() for name, parameter in self.parameters.items()}
+        order = self.models[0].state_dict()
+        every = self.parameters | self.buffers
+        return {name: every[name].detach() for name in order}
 
     @torch.no_grad()
     def write_back(self) -> None:
         """Copy the trained weights into the models that were stacked."""
         for i, model in enumerate(self.models):
-            for name, parameter in model.named_parameters():
-                parameter.copy_(self.parameters[name][i])
+            for name, tensor in model.state_dict().items():
+                tensor.copy_((self.parameters | self.buffers)[name][i])
+
+
+def _stacked(each: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
+    named = list(each)
+    return {name: torch.stack([one[name].detach() for one in named]) for name in named[0]}
 
 
 def can_stack(models: Sequence[nn.Module]) -> bool:
@@ -124,20 +160,27 @@ def can_stack(models: Sequence[nn.Module]) -> bool:
 
 
 def _is_plain_sequence(model: nn.Module) -> bool:
-    """Return whether a model is nothing but linear layers and ReLUs, one after the other."""
+    """Return whether a model is nothing but plain layers, one after the other."""
     if type(model) is not nn.Sequential:  # a subclass may have its own forward
         return False
     layers = list(model._modules.values())
-    known = all(
-        type(layer) in (nn.ReLU, nn.Linear)
-        or (type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1))
-        for layer in layers
-    )
     hooked = any(m._forward_hooks or m._forward_pre_hooks for m in (model, *layers))
     parameters = [p for layer in layers for p in layer.parameters()]
     shared = len({id(p) for p in parameters}) < len(parameters)
     usual = all(p.requires_grad and p.dtype == torch.float32 for p in parameters)
-    return known and usual and not hooked and not shared and bool(parameters)
+    frozen = any(layer.training != model.training for layer in layers)
+    plain = all(map(_is_plain, layers))
+    return plain and usual and not (hooked or shared or frozen) and bool(parameters)
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    if type(layer) is nn.Flatten:
+        return (layer.start_dim, layer.end_dim) == (1, -1)
+    if type(layer) is nn.Conv2d:
+        return layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    if type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d):
+        return layer.track_running_stats and layer.momentum is not None
+    return type(layer) in (nn.ReLU, nn.Linear, nn.MaxPool2d, nn.AdaptiveAvgPool2d)
 
 
 def _is_small_or_on_gpu(model: nn.Module) -> bool:

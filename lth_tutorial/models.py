@@ -1,29 +1,34 @@
-"""Networks by name, initialised from a seed of their own.
+"""Networks by name, initialised from a seed of their own, and copies of their weights.
 
-The story needs few: LeNet-300-100, the fully connected network of the first lottery ticket
-paper, and smaller ones of the same shape that train in a second. Functions of this package take
-any `torch.nn.Module`; these are only the ones the chapters use.
+LeNet-300-100 is the fully connected network of the first lottery ticket paper; the live cells use
+smaller ones of the same shape, which train in a second. Functions of this package take any
+`torch.nn.Module`; `networks` defines only those that the chapters use.
 """
 
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
-from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from lth_tutorial import networks
 from lth_tutorial.data import Dataset, generator_for
 from lth_tutorial.runtime import choose
 
 State = dict[str, Tensor]
 """A detached copy of a model's `state_dict()`: parameter name to tensor."""
 
-MODELS = ("lenet_300_100", "mlp_<width>_<width>_…")
+MODELS = (
+    "lenet_300_100", "mlp_WIDTH_WIDTH_…", "conv_2", "conv_4", "conv_6", "conv_8", "resnet_20",
+    "resnet_18", "vgg_11", "vgg_16", "vgg_small",
+)  # fmt: skip
+RESNETS = {
+    "resnet_20": ((16, 3), (32, 3), (64, 3)),
+    "resnet_18": ((64, 2), (128, 2), (256, 2), (512, 2)),
+}
 
-_PAPER_SHAPE, _PAPER_CLASSES = (1, 28, 28), 10
+_MNIST, _CIFAR = (1, 28, 28), (3, 32, 32)
 
 
 def build_model(name: str, *, seed: int, data: Dataset | None = None) -> nn.Module:
@@ -31,41 +36,41 @@ def build_model(name: str, *, seed: int, data: Dataset | None = None) -> nn.Modu
 
     Args:
         name: "lenet_300_100" (two hidden layers of 300 and 100 units; Frankle & Carbin 2019), or
-            "mlp_100_50" and the like: fully connected with the hidden widths in the name.
+            "mlp_100_50" and the like: fully connected with the hidden widths in the name;
+            "conv_2", "conv_4", "conv_6", "conv_8"; "resnet_20", "resnet_18"; "vgg_11", "vgg_16",
+            "vgg_small" (see `networks`).
         seed: draws the initial weights. The global random state is neither read nor changed.
-        data: gives the shape of one example and the number of classes; default MNIST's.
+        data: gives the shape of one example and the number of classes; default the papers': MNIST
+            for fully connected networks, CIFAR-10 for the others.
 
-    Weights are Glorot normal and biases zero, as in the paper (appendix on LeNet).
+    LeNet, its kind and Conv-N are drawn Glorot normal as in the first lottery ticket paper, ResNet
+    and VGG Kaiming normal; biases are zero.
 
     Raises:
-        ValueError: for an unknown name.
+        ValueError: for an unknown name, or images too small for the network.
     """
-    shape, classes = (data.shape, data.num_classes) if data else (_PAPER_SHAPE, _PAPER_CLASSES)
-    inputs = torch.Size(shape).numel()
-    hidden = re.fullmatch(r"(?:mlp|lenet(?=_300_100$))((?:_[1-9]\d*)+)", str(name))
-    if hidden is None:
+    widths = re.fullmatch(r"(?:mlp|lenet(?=_300_100$))((?:_[1-9]\d*)+)", str(name))
+    if widths is None:
         choose("model", name, MODELS)
-    widths = [int(width) for width in hidden.group(1).split("_")[1:]]
+    default = _MNIST if widths else _CIFAR
+    shape, classes = (data.shape, data.num_classes) if data else (default, 10)
+    if widths is None and len(shape) != 3:
+        raise ValueError(f"{name} takes images (channels, height, width); got examples of {shape}")
     with torch.random.fork_rng(devices=[]):  # PyTorch's own initialisation, which is overwritten
-        model = mlp((inputs, *widths, classes))
+        if widths:
+            hidden = [int(width) for width in widths.group(1).split("_")[1:]]
+            model: nn.Module = networks.mlp((torch.Size(shape).numel(), *hidden, classes))
+        elif name.startswith("conv_"):
+            model = networks.conv_n(int(name.removeprefix("conv_")), shape, classes)
+        elif name in RESNETS:
+            model = networks.ResNet(RESNETS[name], shape, classes)
+        elif name == "vgg_small":
+            model = networks.vgg_small(shape, classes)
+        else:
+            model = networks.vgg(networks.VGG_WIDTHS[name], shape, classes)
+    kaiming = name in RESNETS or name.startswith("vgg")
+    model.initialization = networks.kaiming_normal_ if kaiming else networks.glorot_normal_
     reinitialize(model, seed)
-    return model
-
-
-def mlp(sizes: Sequence[int]) -> nn.Sequential:
-    """Return a fully connected ReLU network, e.g. `mlp((64, 100, 50, 10))`.
-
-    Its prunable weights are `fc1.weight`, `fc2.weight`, …, `output.weight`, each of shape
-    [outputs, inputs].
-    """
-    layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
-    pairs = list(pairwise(sizes))
-    for i, (fan_in, fan_out) in enumerate(pairs[:-1], start=1):
-        layers[f"fc{i}"] = nn.Linear(fan_in, fan_out)
-        layers[f"relu{i}"] = nn.ReLU()
-    layers["output"] = nn.Linear(*pairs[-1])
-    model = nn.Sequential(layers)
-    model.initialization = glorot_normal_
     return model
 
 
@@ -93,19 +98,6 @@ def reinitialize(model: nn.Module, seed: int) -> None:
         for module in model.modules():
             if hasattr(module, "reset_parameters"):
                 module.reset_parameters()
-
-
-def glorot_normal_(model: nn.Module, generator: torch.Generator) -> None:
-    """Fill weights from N(0, 2 / (fan_in + fan_out)) and biases with zeros (Glorot & Bengio 2010).
-
-    Drawn on the CPU whatever the model's device, so that a seed means the same weights everywhere.
-    """
-    with torch.no_grad():
-        for parameter in model.parameters():
-            drawn = torch.zeros(parameter.shape)
-            if parameter.ndim >= 2:
-                nn.init.xavier_normal_(drawn, generator=generator)
-            parameter.copy_(drawn)
 
 
 def snapshot(model: nn.Module) -> State:

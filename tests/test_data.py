@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import hashlib
+import pickle
 import struct
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
+import numpy as np
 import pytest
 import torch
 from conftest import blobs
@@ -188,6 +191,111 @@ def test_mnist_is_read_from_files_in_the_original_format(tmp_path):
     assert data.shape == (1, 28, 28) and data.x_train.dtype == torch.uint8
     assert [len(data.split(s)[0]) for s in ("train", "val", "test")] == [1000, 5000, 20]
     assert torch.equal(data.x_test[:, 0], images)
+
+
+def test_fashion_mnist_is_read_from_files_in_the_original_format(tmp_path):
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for stem, n in (("train", 50), ("t10k", 20)):
+        images = torch.randint(0, 256, (n, 28, 28), dtype=torch.uint8)
+        write_idx(raw / f"{stem}-images-idx3-ubyte", images)
+        write_idx(raw / f"{stem}-labels-idx1-ubyte", (torch.arange(n) % 10).to(torch.uint8))
+    data = lt.load_dataset("fashion_mnist", root=tmp_path, download=False, val=5)
+    assert data.name == "fashion_mnist" and len(data.x_train) == 45
+    assert torch.equal(data.x_test[:, 0], images)
+
+
+def write_cifar(folder, files, key, meta, monkeypatch, reader):
+    """Write batches as torchvision's CIFAR reader finds them: pickled dictionaries, checksummed."""
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    entries = {}
+    for name, n in files.items():
+        pixels = generator.integers(0, 256, (n, 3072), dtype=np.uint8)
+        labels = [i % 10 for i in range(n)]
+        (folder / name).write_bytes(pickle.dumps({"data": pixels, key: labels}))
+        entries[name] = hashlib.md5((folder / name).read_bytes()).hexdigest()
+        last = pixels.reshape(n, 3, 32, 32)
+    (folder / meta["filename"]).write_bytes(pickle.dumps({meta["key"]: list("abcdefghij")}))
+    checksum = hashlib.md5((folder / meta["filename"]).read_bytes()).hexdigest()
+    pairs = list(entries.items())
+    monkeypatch.setattr(reader, "train_list", [list(p) for p in pairs[:-1]])
+    monkeypatch.setattr(reader, "test_list", [list(pairs[-1])])
+    monkeypatch.setattr(reader, "meta", meta | {"md5": checksum})
+    return torch.from_numpy(last)
+
+
+def test_cifar_is_read_from_batches_in_the_original_format(tmp_path, monkeypatch):
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    files = {f"data_batch_{i}": 20 for i in range(1, 6)} | {"test_batch": 30}
+    test = write_cifar(
+        tmp_path / "cifar-10-batches-py", files, "labels", dict(CIFAR10.meta), monkeypatch, CIFAR10
+    )
+    data = lt.load_dataset("cifar10", root=tmp_path, download=False, val=10)
+    assert data.shape == (3, 32, 32) and data.x_train.dtype == torch.uint8
+    assert len(data.x_train) == 90 and torch.equal(data.x_test, test)
+    assert data.mean.shape == (3,)
+    files = {"train": 60, "test": 20}
+    meta = dict(CIFAR100.meta)
+    test = write_cifar(
+        tmp_path / "cifar-100-python", files, "fine_labels", meta, monkeypatch, CIFAR100
+    )
+    hundred = lt.load_dataset("cifar100", root=tmp_path, download=False, val=0)
+    assert len(hundred.x_train) == 60 and torch.equal(hundred.x_test, test)
+    broken = tmp_path / "cifar-100-python" / "train"
+    broken.write_bytes(broken.read_bytes()[:-1] + b"x")
+    with pytest.raises(FileNotFoundError, match="no whole cifar100 files"):
+        lt.load_dataset("cifar100", root=tmp_path, download=False)
+
+
+def write_folder(root, sizes=((8, 6),), mode="RGB", classes=("cat", "dog"), n=12, suffix="png"):
+    from PIL import Image
+
+    for split in ("train", "test"):
+        for c, name in enumerate(classes):
+            (root / split / name).mkdir(parents=True)
+            for i in range(n):
+                size = sizes[i % len(sizes)]
+                colour = 40 * c + i if mode == "L" else (40 * c + i, 7, 200)
+                Image.new(mode, size, colour).save(root / split / name / f"{i:03}.{suffix}")
+
+
+def test_a_folder_of_images_becomes_a_data_set(tmp_path):
+    write_folder(tmp_path / "pets")
+    data = lt.load_dataset(f"folder:{tmp_path / 'pets'}")
+    assert data.name == "folder:pets" and data.shape == (3, 6, 8) and data.num_classes == 2
+    assert [len(data.split(s)[0]) for s in ("train", "val", "test")] == [22, 2, 24]
+    for x, y in zip(data.x_test, data.y_test, strict=True):
+        red, green, blue = x[:, 0, 0].tolist()
+        assert (green, blue) == (7, 200) and red // 40 == y
+
+
+def test_grey_images_have_one_channel(tmp_path):
+    write_folder(tmp_path / "grey", mode="L")
+    assert lt.load_dataset(f"folder:{tmp_path / 'grey'}").shape == (1, 6, 8)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: write_folder(p, sizes=((8, 6), (9, 6))), "several sizes.*resize them first"),
+        (lambda p: write_folder(p, classes=("cat",)), "one class"),
+        (lambda p: write_folder(p, n=0), "holds no images"),
+        (lambda p: (p / "train").mkdir(parents=True), "no folder 'test'"),
+        (lambda p: (p / "cat").mkdir(parents=True), "no folder 'train'"),
+        (lambda p: (write_folder(p), (p / "test" / "fox").mkdir()), r"only one has \['fox'\]"),
+        (
+            lambda p: (write_folder(p), (p / "train" / "cat" / "003.png").write_bytes(b"png")),
+            "003.png is damaged or not an image",
+        ),
+        (lambda p: None, "there is no folder"),
+    ],
+)
+def test_a_folder_that_is_no_data_set_is_refused(tmp_path, make, message):
+    make(tmp_path / "pets")
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        lt.load_dataset(f"folder:{tmp_path / 'pets'}")
 
 
 def test_a_download_with_a_wrong_checksum_is_refused(tmp_path, monkeypatch):

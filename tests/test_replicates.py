@@ -57,6 +57,46 @@ def test_every_replicate_of_a_stack_gets_the_numbers_of_its_own_run(
             assert a == pytest.approx(b, abs=2e-5)
 
 
+def batch_norm_mlp(data):
+    return nn.Sequential(nn.Linear(8, 6, bias=False), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
+
+
+def small_convolutional(data):
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(4, 5, 3, stride=2), nn.BatchNorm2d(5, affine=False), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 10),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [batch_norm_mlp, small_convolutional])
+def test_batch_norm_and_convolutions_get_the_numbers_of_their_own_run(
+    tiny_data, digits, config, make
+):
+    """Weights, running statistics and validation, which uses the running statistics."""
+    data = tiny_data if make is batch_norm_mlp else digits
+
+    def build(seed):
+        model = make(data)
+        lt.reinitialize(model, seed)
+        return model
+
+    models, seeds = [build(s) for s in range(3)], [5, 6, 7]
+    masks = [lt.prune(lt.random_scores(m, i), m, 0.3, scope="layer")
+             for i, m in enumerate(map(lt.dense_mask, models))]  # fmt: skip
+    config = replace(config, lr=0.05)
+    assert can_stack(models)
+    stacked = lt.train_replicates(models, data, config, data_seeds=seeds, masks=masks)
+    for i, seed in enumerate(seeds):
+        model = build(i)
+        alone = lt.train(model, data, config, data_seed=seed, mask=masks[i])
+        for ours in (stacked[i].final, lt.snapshot(models[i])):
+            assert set(ours) == set(alone.final)
+            for name, tensor in alone.final.items():
+                assert torch.allclose(tensor, ours[name], atol=1e-4), name
+        assert stacked[i].history[-1] == pytest.approx(alone.history[-1], abs=1e-3)
+
+
 def test_a_stack_keeps_pruned_weights_exactly_zero(tiny_data, config):
     models = networks(tiny_data)
     masks = random_masks(models)
@@ -66,7 +106,9 @@ def test_a_stack_keeps_pruned_weights_exactly_zero(tiny_data, config):
 
 
 def test_what_can_be_stacked(tiny_data, digits):
-    bn = nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+    tanh = nn.Sequential(nn.Linear(8, 4), nn.Tanh(), nn.Linear(4, 3))
+    half_frozen = batch_norm_mlp(tiny_data)
+    half_frozen[1].eval()
     frozen = networks(tiny_data)
     frozen[0].fc1.weight.requires_grad_(False)
     relu = nn.ReLU()
@@ -83,7 +125,8 @@ def test_what_can_be_stacked(tiny_data, digits):
     assert not can_stack([tied, tied]) and not can_stack(hooked)
     assert not can_stack([Residual(nn.Linear(3, 3))] * 2)
     assert can_stack(networks(digits, name="mlp_100_50"))
-    assert not can_stack([bn, bn])
+    assert not can_stack([tanh, tanh])
+    assert not can_stack([half_frozen, half_frozen])
     assert not can_stack(frozen)
     assert not can_stack([lt.build_model("lenet_300_100", seed=0)] * 2), "memory bound on a CPU"
     assert not can_stack([*networks(tiny_data), lt.build_model("mlp_3", seed=0, data=tiny_data)])
