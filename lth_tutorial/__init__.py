@@ -7,18 +7,14 @@ Read the modules in the order of the imports below.
 
 from lth_tutorial import exercises as check
 from lth_tutorial import plotting
+from lth_tutorial.arms import lottery_experiment
 from lth_tutorial.claims import CLAIMS, Claim, claims
 from lth_tutorial.config import IMPConfig, TrainConfig, learning_rate
 from lth_tutorial.criteria import Scores, magnitude_scores, random_scores
 from lth_tutorial.data import Dataset, batch_indices, make_dataset
 from lth_tutorial.datasets import load_dataset
 from lth_tutorial.explore import Explorer, explore
-from lth_tutorial.lottery import (
-    IMPRound,
-    iterative_magnitude_pruning,
-    lottery_experiment,
-    rewind_,
-)
+from lth_tutorial.lottery import IMPRound, iterative_magnitude_pruning, rewind_
 from lth_tutorial.masks import (
     Mask,
     apply_mask_,
@@ -33,19 +29,21 @@ from lth_tutorial.masks import (
 from lth_tutorial.models import State, build_model, reinitialize, snapshot, state_hash
 from lth_tutorial.networks import mlp
 from lth_tutorial.pruning import LayerCollapseWarning, keep_best, prune, prune_like
+from lth_tutorial.records import (
+    load_provenance,
+    load_rows,
+    recorded,
+    save_rows,
+    widen,
+)
 from lth_tutorial.replicates import train_replicates
 from lth_tutorial.results import (
     Interval,
     difference_table,
-    load_provenance,
-    load_rows,
     matching,
     paired_difference,
-    recorded,
-    save_rows,
     summarize,
     t_interval,
-    widen,
 )
 from lth_tutorial.runtime import limit_threads, pick_device, versions
 from lth_tutorial.training import (

@@ -164,7 +164,7 @@ def save_mask(mask: Mask, path: str | Path) -> None:
     """Write a mask to a safetensors file; the file appears whole or not at all."""
     from safetensors.torch import save
 
-    from lth_tutorial.results import write_atomically
+    from lth_tutorial.records import write_atomically
 
     write_atomically(path, save({name: kept.contiguous() for name, kept in mask.items()}))
 

@@ -1,23 +1,14 @@
-"""Results: intervals over replicates, paired differences, and records with their provenance.
+"""Results: intervals over replicates, paired differences, and what "matching" means.
 
-Two shapes of table. `lottery_experiment` returns *wide* rows: one per arm, seed and round, one
-column per metric. A record on disk is *long*, one measurement per row, so that every experiment
-of the book shares one schema; `widen` and `lengthen` convert.
-
+Tables are those of `lottery_experiment`: one row per arm, seed and round, one column per metric.
 Intervals are 95 % t-intervals of the mean over replicates (new initial weights and data order, the
 same split of the data).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
-import tempfile
-from collections.abc import Mapping, Sequence
-from importlib.resources import files
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lth_tutorial.runtime import choose
@@ -25,12 +16,6 @@ from lth_tutorial.runtime import choose
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = (
-    "record", "data", "arm", "seed", "round", "step", "density", "metric", "value", "scale",
-)  # fmt: skip
-PROVENANCE = ("command", "commit", "versions", "device", "date", "wall_time_s", "seeds")
-SCHEMA = 1
-KEYS = ("arm", "seed", "round", "density")
 MINIMUM_REPLICATES = 3
 
 
@@ -210,149 +195,3 @@ def matching(
     table = paired_difference(rows, arm, "dense", value=value)
     enough = table["n"] >= MINIMUM_REPLICATES
     return table.assign(matches=enough & (table["low"] >= -margin))
-
-
-def lengthen(rows: pd.DataFrame, *, record: str, data: str, scale: float = 1.0) -> pd.DataFrame:
-    """Return wide rows (one column per metric) in the long schema of records.
-
-    A column `step` stays one; rows without it are about whole runs and have no step. Flags (the
-    columns that end in `_censored`) are written only where they are true.
-    """
-    import pandas as pd
-
-    rows = rows if "step" in rows else rows.assign(step=pd.NA)
-    keys = [*KEYS, "step"]
-    metrics = [c for c in rows.columns if c not in keys]
-    values = rows.assign(**{c: rows[c].astype("Float64") for c in metrics})
-    for flag in (c for c in metrics if c.endswith("_censored")):
-        values[flag] = values[flag].replace(0.0, pd.NA)
-    long = values.melt(id_vars=keys, value_vars=metrics, var_name="metric").dropna(subset="value")
-    long = long.assign(record=record, data=data, scale=scale)
-    return long[list(COLUMNS)].reset_index(drop=True)
-
-
-def widen(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the whole-run measurements of one record with one column per metric.
-
-    Raises:
-        ValueError: if the rows belong to several records, data sets or scales.
-    """
-    for column in ("record", "data", "scale"):
-        if rows[column].nunique() > 1:
-            raise ValueError(
-                f"these rows mix {column} {', '.join(map(str, rows[column].unique()))}; "
-                f"select one first"
-            )
-    whole = rows[rows["step"].isna()]
-    wide = whole.pivot(index=list(KEYS), columns="metric", values="value").reset_index()
-    wide.columns.name = None
-    budgets = [c for c in wide.columns if c.startswith("steps_to_") and "censored" not in c]
-    for flag in (f"{column}_censored" for column in budgets):
-        wide[flag] = wide[flag].eq(1) if flag in wide else False
-    return wide
-
-
-def save_rows(
-    rows: pd.DataFrame,
-    name: str,
-    provenance: Mapping[str, object],
-    *,
-    root: str | Path | None = None,
-) -> Path:
-    """Write a record: rows as NAME.csv and their provenance as NAME.json; return the CSV's path.
-
-    Args:
-        rows: long rows with the columns of `COLUMNS`.
-        provenance: how they came about; all keys of `PROVENANCE`.
-        root: folder; default the package's own records.
-
-    Raises:
-        ValueError: if columns or provenance keys are missing, a measurement occurs twice, or
-            there are no rows. Nothing is written then.
-    """
-    missing = [c for c in COLUMNS if c not in rows] + [k for k in PROVENANCE if k not in provenance]
-    if missing:
-        raise ValueError(f"record {name!r} lacks {', '.join(missing)}")
-    keys = ["record", "data", "arm", "seed", "round", "step", "metric", "scale"]
-    if rows.empty or rows.duplicated(keys).any():
-        raise ValueError(f"record {name!r} has no rows, or says something twice")
-    text = rows[list(COLUMNS)].to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    table = text.encode()
-    about = {"schema": SCHEMA, "sha256": hashlib.sha256(table).hexdigest(), **provenance}
-    path = _records(root) / f"{name}.csv"
-    write_atomically(path, table)
-    write_atomically(path.with_suffix(".json"), (json.dumps(about, indent=2) + "\n").encode())
-    return path
-
-
-def load_rows(name: str, *, root: str | Path | None = None) -> pd.DataFrame:
-    """Return the long rows of a recorded experiment; `rows.attrs["provenance"]` says the rest.
-
-    Raises:
-        FileNotFoundError: if the record has not been run; lists those that have.
-        ValueError: if its files are damaged, do not belong together, or have another schema.
-    """
-    import pandas as pd
-
-    provenance = load_provenance(name, root=root)
-    path = _records(root) / f"{name}.csv"
-    table = path.read_bytes()
-    if hashlib.sha256(table).hexdigest() != provenance.get("sha256"):
-        raise ValueError(f"{path} is not the table that {name}.json describes: damaged or edited")
-    integers = dict.fromkeys(("seed", "round", "step"), "Int64")
-    rows = pd.read_csv(path, dtype={"arm": str, **integers})
-    if tuple(rows.columns) != COLUMNS:
-        raise ValueError(f"{path} has columns {list(rows.columns)}; expected {list(COLUMNS)}")
-    rows.attrs["provenance"] = provenance
-    return rows
-
-
-def load_provenance(name: str, *, root: str | Path | None = None) -> dict:
-    """Return how a record came about: command, commit, versions, device, date, time, seeds.
-
-    Raises:
-        FileNotFoundError: if the record has not been run.
-        ValueError: if the file is damaged or has another schema.
-    """
-    path = _records(root) / f"{name}.json"
-    if not path.is_file():
-        known = ", ".join(recorded(root=root)) or "none"
-        raise FileNotFoundError(f"record {name!r} is not yet run; recorded so far: {known}")
-    try:
-        provenance = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if provenance.get("schema") != SCHEMA:
-        raise ValueError(
-            f"{path} has schema {provenance.get('schema')!r}; this version reads {SCHEMA}"
-        )
-    return provenance
-
-
-def recorded(*, root: str | Path | None = None) -> list[str]:
-    """Return the names of the records that have been run."""
-    folder = _records(root)
-    return sorted(path.stem for path in folder.glob("*.json")) if folder.is_dir() else []
-
-
-def write_atomically(path: str | Path, content: bytes) -> None:
-    """Write a file so that it appears whole or not at all, whatever happens meanwhile."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp keeps the file to its owner
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _records(root: str | Path | None) -> Path:
-    return Path(str(files("lth_tutorial") / "_data" / "records")) if root is None else Path(root)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import struct
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from threading import Thread
 
 import numpy as np
@@ -191,6 +193,18 @@ def test_mnist_is_read_from_files_in_the_original_format(tmp_path):
     assert data.shape == (1, 28, 28) and data.x_train.dtype == torch.uint8
     assert [len(data.split(s)[0]) for s in ("train", "val", "test")] == [1000, 5000, 20]
     assert torch.equal(data.x_test[:, 0], images)
+
+
+def test_the_real_mnist_where_it_is_at_hand():
+    """Set LTH_TUTORIAL_DATA to a folder with MNIST/raw; without it the small files above serve."""
+    root = os.environ.get("LTH_TUTORIAL_DATA", "")
+    if not (Path(root) / "MNIST" / "raw").is_dir() or not root:
+        pytest.skip("LTH_TUTORIAL_DATA names no folder with MNIST")
+    data = lt.load_dataset("mnist", root=root, download=False)
+    assert [len(data.split(s)[0]) for s in ("train", "val", "test")] == [55_000, 5_000, 10_000]
+    assert data.mean.item() / 255 == pytest.approx(0.1307, abs=5e-4)
+    assert data.std.item() / 255 == pytest.approx(0.3081, abs=5e-4)
+    assert data.y_test[:5].tolist() == [7, 2, 1, 0, 4]
 
 
 def test_fashion_mnist_is_read_from_files_in_the_original_format(tmp_path):

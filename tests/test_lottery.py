@@ -10,7 +10,8 @@ from torch import nn
 
 import lth_tutorial as lt
 from lth_tutorial import lottery
-from lth_tutorial.lottery import OTHER_INITIALIZATION, check_rewound
+from lth_tutorial.arms import OTHER_INITIALIZATION
+from lth_tutorial.lottery import check_rewound
 from lth_tutorial.masks import masked_state
 
 IMP = lt.IMPConfig(rounds=3, fraction=0.5, scope="layer")

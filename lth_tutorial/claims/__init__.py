@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from lth_tutorial.claims import chapter_04
 from lth_tutorial.claims.rules import Claim, Effect, Measured, Setting, difference
-from lth_tutorial.results import Interval, load_rows, recorded, widen
+from lth_tutorial.records import load_rows, recorded, widen
+from lth_tutorial.results import Interval
 from lth_tutorial.runtime import choose
 
 if TYPE_CHECKING:

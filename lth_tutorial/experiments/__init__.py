@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lth_tutorial.arms import ARMS, lottery_experiment
 from lth_tutorial.config import IMPConfig, TrainConfig
 from lth_tutorial.data import Dataset
-from lth_tutorial.lottery import ARMS, lottery_experiment
-from lth_tutorial.results import lengthen
+from lth_tutorial.records import lengthen
 from lth_tutorial.runtime import choose, versions
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import fields
 from lth_tutorial.claims import claims
 from lth_tutorial.datasets import load_dataset
 from lth_tutorial.experiments import EXPERIMENTS, experiment, run, scaled
-from lth_tutorial.results import load_provenance, recorded, save_rows
+from lth_tutorial.records import load_provenance, recorded, save_rows
 from lth_tutorial.runtime import limit_threads
 
 
