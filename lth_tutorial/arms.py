@@ -81,12 +81,12 @@ def lottery_experiment(
     """
     import pandas as pd
 
-    arms, seeds = _check_design(arms, seeds)
+    arms, seeds = _check_design(arms, seeds, imp_config)
     build = _builder(model, data)
-    probes = [build(seeds[0]), build(seeds[-1])]
-    check_fits(probes[0], train_config, imp_config)
-    _check_seeding(build, seeds[0], imp_config, arms)
-    if can_stack(probes) or data.device.type != "cpu":
+    first, again, other = (build(s) for s in (seeds[0], seeds[0], seeds[0] + OTHER_INITIALIZATION))
+    check_fits(first, train_config, imp_config)
+    _check_seeding(seeds[0], first, again, other)
+    if can_stack([first, other]) or data.device.type != "cpu":
         rows = _experiment(build, data, train_config, imp_config, arms, seeds)
     else:
 
@@ -117,8 +117,8 @@ def _experiment(
     with progress_bar(total * len(seeds), "lottery experiment") as bar:
         tickets = imp_rounds(models, data, config, imp, bar.update)
         dense = next(tickets)
-        for arm in arms:
-            rows += _rows(arm, models, data, dense)
+        dense_rows = _rows("dense", models, data, dense)
+        rows += [row | {"arm": arm} for arm in arms for row in dense_rows]
         starts = {s: d.result.snapshots.get(imp.rewind_step) for s, d in dense.items()}
         others = _other_starts(build, data, config, imp, seeds, bar) if "reinit" in arms else {}
         for ticket in tickets:
@@ -154,7 +154,7 @@ def _other_starts(build, data, config, imp, seeds, bar) -> dict[int, State]:
     k = imp.rewind_step
     if k == 0:
         return {seed: snapshot(other) for seed, other in others.items()}
-    results = train_all(others, data, config, stop_step=k, save_at={k}, on_step=bar.update)
+    results = train_all(others, data, config, stop_step=k, on_step=bar.update)
     return {seed: result.final for seed, result in results.items()}
 
 
@@ -207,7 +207,9 @@ def _builder(model: str | Callable[[int], nn.Module], data: Dataset) -> Callable
     return build
 
 
-def _check_design(arms: Sequence[str], seeds: Sequence[int]) -> tuple[list[str], list[int]]:
+def _check_design(
+    arms: Sequence[str], seeds: Sequence[int], imp: IMPConfig
+) -> tuple[list[str], list[int]]:
     arms = [arms] if isinstance(arms, str) else list(arms)
     seeds = list(seeds)
     for arm in arms:
@@ -220,18 +222,17 @@ def _check_design(arms: Sequence[str], seeds: Sequence[int]) -> tuple[list[str],
             f"seeds are one or more different whole numbers in 0 … {OTHER_INITIALIZATION - 1}; "
             f"got {seeds}"
         )
-    return arms, [int(seed) for seed in seeds]
-
-
-def _check_seeding(build, seed: int, imp: IMPConfig, arms: Sequence[str]) -> None:
-    """Raise unless a seed always gives the same new model and another seed another one."""
     controls = [arm for arm in arms if arm != "ticket"]
     if imp.after_pruning != "rewind" and controls:
         raise ValueError(
             f"the controls {', '.join(controls)} are those of a rewound ticket; with "
             f"after_pruning={imp.after_pruning!r} ask for arms=['ticket']"
         )
-    first, again, other = build(seed), build(seed), build(seed + OTHER_INITIALIZATION)
+    return arms, [int(seed) for seed in seeds]
+
+
+def _check_seeding(seed: int, first: nn.Module, again: nn.Module, other: nn.Module) -> None:
+    """Raise unless a seed gave the same new model twice, and another seed another one."""
     if first is again:
         raise ValueError("the function returns the same model twice; it must build a new one")
     hashes = [state_hash(snapshot(each)) for each in (first, again, other)]

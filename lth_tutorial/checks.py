@@ -10,6 +10,7 @@ from lth_tutorial.runtime import is_whole
 
 
 def check_run(group, data, config, masks, start_step, stop_step, data_seeds, save_at) -> None:
+    """Raise a ValueError unless the arguments of `training.fit` fit each other."""
     whole = is_whole(start_step) and is_whole(stop_step)
     if not (whole and 0 <= start_step <= stop_step <= config.steps):
         raise ValueError(
@@ -41,6 +42,7 @@ def check_run(group, data, config, masks, start_step, stop_step, data_seeds, sav
 
 @torch.no_grad()
 def check_model(group, data: Dataset) -> None:
+    """Raise a ValueError unless the group's models take the data and return enough classes."""
     if not group.parameters:
         raise ValueError("the model has no parameters: there is nothing to train")
     device = next(iter(group.parameters.values())).device
@@ -57,6 +59,8 @@ def check_model(group, data: Dataset) -> None:
         raise ValueError(
             f"the model cannot take examples of shape {data.shape} ({data.name}): {error}"
         ) from error
+    finally:
+        group.restore_modes()
     if logits.ndim != 3 or logits.shape[2] < data.num_classes:
         raise ValueError(
             f"the model's output has shape {tuple(logits.shape[1:])} for 2 examples; "

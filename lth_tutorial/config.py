@@ -13,6 +13,9 @@ from typing import Literal
 
 from lth_tutorial.runtime import choose, is_whole
 
+Scope = Literal["global", "layer"]
+SCOPES = ("global", "layer")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -84,7 +87,7 @@ class IMPConfig:
 
     rounds: int = 10
     fraction: float | Mapping[str, float] = 0.2
-    scope: Literal["global", "layer"] = "global"
+    scope: Scope = "global"
     rewind_step: int = 0
     after_pruning: Literal["rewind", "lr_rewind", "fine_tune"] = "rewind"
     finetune_lr: float | None = None
@@ -93,16 +96,7 @@ class IMPConfig:
         for name, least in (("rounds", 1), ("rewind_step", 0)):
             value = getattr(self, name)
             _require(is_whole(value) and value >= least, name, value, f"at least {least}")
-        choose("scope", self.scope, ("global", "layer"))
-        if isinstance(self.fraction, Mapping):
-            for name, share in self.fraction.items():
-                check_fraction(share, name)
-            if self.scope == "global":
-                raise ValueError(
-                    "a fraction for each layer prunes layer by layer: pass scope='layer'"
-                )
-        else:
-            check_fraction(self.fraction)
+        check_fraction(self.fraction, self.scope)
         choose("after_pruning", self.after_pruning, ("rewind", "lr_rewind", "fine_tune"))
         if self.finetune_lr is not None:
             lr = self.finetune_lr
@@ -127,8 +121,19 @@ def retraining_config(config: TrainConfig, imp: IMPConfig) -> TrainConfig:
     return replace(config, lr=lr, schedule="steps", lr_drops=(), warmup_steps=0)
 
 
-def check_fraction(fraction: object, name: str | None = None) -> float:
-    """Return a pruning fraction as a float, or raise a ValueError that says what is allowed."""
+def check_fraction(fraction: float | Mapping[str, float], scope: str) -> None:
+    """Raise a ValueError, saying what is allowed, for a wrong scope, fraction or pair of them."""
+    choose("scope", scope, SCOPES)
+    if not isinstance(fraction, Mapping):
+        _check_share(fraction)
+        return
+    if scope == "global":
+        raise ValueError("a fraction for each layer prunes layer by layer: pass scope='layer'")
+    for name, share in fraction.items():
+        _check_share(share, name)
+
+
+def _check_share(fraction: object, name: str | None = None) -> None:
     where = f" for {name}" if name else ""
     allowed = "[0, 1)" if name else "(0, 1)"
     good = isinstance(fraction, (int, float)) and not isinstance(fraction, bool)
@@ -137,7 +142,6 @@ def check_fraction(fraction: object, name: str | None = None) -> float:
             f"fraction is the share of remaining weights to prune, in {allowed}; "
             f"got {fraction!r}{where}"
         )
-    return float(fraction)
 
 
 def _finite(value: object) -> bool:

@@ -8,6 +8,7 @@ so that the whole of MNIST needs 55 MB and a batch is one indexing operation.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
@@ -162,6 +163,39 @@ def batch_indices(n: int, batch_size: int, step: int, data_seed: int) -> Tensor:
 def epoch_permutation(n: int, data_seed: int, epoch: int) -> Tensor:
     """Return the order in which an epoch visits `n` examples, shape [n]."""
     return permutation(n, "data order", data_seed, epoch)
+
+
+class DataOrder:
+    """Minibatches [replicates, batch, …] of every replicate's own data order.
+
+    The same batches as by `batch_indices`, with an epoch's orders kept on the data's device.
+    """
+
+    def __init__(
+        self, data: Dataset, batch_size: int, data_seeds: Sequence[int], *, augmented: bool
+    ) -> None:
+        self.data, self.batch_size, self.augmented = data, batch_size, augmented
+        self.data_seeds = data_seeds
+        self.epoch, self.order = -1, torch.empty(0)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return normalised examples and labels of a step."""
+        n, size = len(self.data.x_train), self.batch_size
+        epoch, i = divmod(step, n // size)
+        if epoch != self.epoch:
+            orders = [epoch_permutation(n, seed, epoch) for seed in self.data_seeds]
+            self.epoch, self.order = epoch, torch.stack(orders).to(self.data.device)
+        rows = self.order[:, i * size : (i + 1) * size]
+        x = self.data.normalize(_pick(self.data.x_train, rows))
+        if self.augmented:
+            pairs = zip(x, self.data_seeds, strict=True)
+            x = torch.stack([augment(images, step, seed) for images, seed in pairs])
+        return x, _pick(self.data.y_train, rows)
+
+
+def _pick(examples: Tensor, rows: Tensor) -> Tensor:
+    # As `examples[rows]`, in a seventh of the time.
+    return examples.index_select(0, rows.flatten()).view(*rows.shape, *examples.shape[1:])
 
 
 def augment(x: Tensor, step: int, data_seed: int, pad: int = 4) -> Tensor:

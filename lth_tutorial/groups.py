@@ -77,6 +77,8 @@ class Stack:
             for name, parameter in _stacked(dict(m.named_parameters()) for m in models).items()
         }
         self.buffers = _stacked(dict(m.named_buffers()) for m in models)
+        every = self.parameters | self.buffers
+        self.tensors = {name: every[name] for name in models[0].state_dict()}
         # Not named_children(), which names a module once that stands in two places.
         self.layers = list(models[0]._modules.items())
 
@@ -121,7 +123,7 @@ class Stack:
         weight, bias = (self.parameters.get(f"{name}.{part}") for part in ("weight", "bias"))
         mean, var = (self.buffers[f"{name}.running_{part}"] for part in ("mean", "var"))
         if self.training:
-            self.buffers[f"{name}.num_batches_tracked"] += 1
+            self.buffers[f"{name}.num_batches_tracked"].add_(1)
         return F.batch_norm(
             x, mean.view(-1), var.view(-1), None if weight is None else weight.flatten(),
             None if bias is None else bias.flatten(), self.training, layer.momentum, layer.eps,
@@ -133,16 +135,14 @@ class Stack:
 
     def state(self) -> dict[str, Tensor]:
         """Return live views of the state with the replicate dimension first."""
-        order = self.models[0].state_dict()
-        every = self.parameters | self.buffers
-        return {name: every[name].detach() for name in order}
+        return {name: tensor.detach() for name, tensor in self.tensors.items()}
 
     @torch.no_grad()
     def write_back(self) -> None:
         """Copy the trained weights into the models that were stacked."""
         for i, model in enumerate(self.models):
             for name, tensor in model.state_dict().items():
-                tensor.copy_((self.parameters | self.buffers)[name][i])
+                tensor.copy_(self.tensors[name][i])
 
 
 def _stacked(each: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:

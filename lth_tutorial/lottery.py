@@ -11,7 +11,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -31,9 +30,6 @@ from lth_tutorial.pruning import check_fractions, prune
 from lth_tutorial.replicates import train_replicates
 from lth_tutorial.runtime import progress_bar
 from lth_tutorial.training import TrainResult, divergence_message, evaluate
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

@@ -10,19 +10,15 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lth_tutorial.config import check_fraction
+from lth_tutorial.config import SCOPES, Scope, check_fraction
 from lth_tutorial.criteria import Scores
 from lth_tutorial.masks import Mask, check_boolean, check_mask
 from lth_tutorial.runtime import choose, is_whole
-
-Scope = Literal["global", "layer"]
-SCOPES = ("global", "layer")
 
 
 class LayerCollapseWarning(UserWarning):
@@ -178,17 +174,15 @@ def check_fractions(
     fraction: float | Mapping[str, float], mask: Mask, scope: str
 ) -> dict[str, float]:
     """Return the fraction of every layer, or raise a ValueError that says what is wrong."""
-    choose("scope", scope, SCOPES)
+    check_fraction(fraction, scope)
     if not isinstance(fraction, Mapping):
-        return dict.fromkeys(mask, check_fraction(fraction))
-    if scope == "global":
-        raise ValueError("a fraction for each layer prunes layer by layer: pass scope='layer'")
+        return dict.fromkeys(mask, float(fraction))
     for name in fraction:
         choose("layer in fraction:", name, mask)
     missing = [name for name in mask if name not in fraction]
     if missing:
         raise ValueError(f"no fraction for {', '.join(missing)}; 0 leaves a layer alone")
-    return {name: check_fraction(share, name) for name, share in fraction.items()}
+    return {name: float(share) for name, share in fraction.items()}
 
 
 def _warn_of_collapse(before: Mask, after: Mask) -> None:

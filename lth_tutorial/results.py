@@ -96,6 +96,8 @@ def paired_difference(
     import pandas as pd
 
     differences = pair_seeds(rows, arm_a, arm_b, value=value, by=by)
+    if differences.empty:
+        raise ValueError(f"no seed has {value} of both {arm_a!r} and {arm_b!r}")
     records = [
         {by: key, **t_interval(group["difference"])._asdict()}
         for key, group in differences.groupby(by)
@@ -106,7 +108,10 @@ def paired_difference(
 def pair_seeds(
     rows: pd.DataFrame, arm_a: str, arm_b: str, *, value: str = "accuracy", by: str = "round"
 ) -> pd.DataFrame:
-    """Return one row per seed and setting with the columns a, b and difference = a − b."""
+    """Return one row per seed and setting with the columns a, b and difference = a − b.
+
+    Empty if no seed has both arms.
+    """
     present = list(rows["arm"].unique())
     for arm in (arm_a, arm_b):
         choose("arm", arm, [*present, "dense"])
@@ -126,8 +131,6 @@ def pair_seeds(
     pairs = a.merge(b, on=["seed", by], suffixes=("_a", "_b"))
     pairs.columns = ["seed", by, "a", "b"]
     pairs = pairs.dropna().astype({"a": float, "b": float})
-    if pairs.empty:
-        raise ValueError(f"no seed has {value} of both {arm_a!r} and {arm_b!r}")
     return pairs.assign(difference=pairs["a"] - pairs["b"])
 
 
@@ -173,6 +176,12 @@ def format_interval(interval: Interval, unit: str = "") -> str:
     return f"{mean} [{low}, {high}]"
 
 
+def check_margin(margin: float) -> None:
+    """Raise a ValueError unless the margin of a matching test is a number of at least 0."""
+    if not 0 <= margin < math.inf:
+        raise ValueError(f"margin is a number of at least 0; got {margin!r}")
+
+
 def matching(
     rows: pd.DataFrame, arm: str = "ticket", *, margin: float, value: str = "accuracy"
 ) -> pd.DataFrame:
@@ -190,8 +199,7 @@ def matching(
     Raises:
         ValueError: for a margin that is negative or not a number.
     """
-    if not 0 <= margin < math.inf:
-        raise ValueError(f"margin is a number of at least 0; got {margin!r}")
+    check_margin(margin)
     table = paired_difference(rows, arm, "dense", value=value)
     enough = table["n"] >= MINIMUM_REPLICATES
     return table.assign(matches=enough & (table["low"] >= -margin))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lth_tutorial.checks import check_run
 from lth_tutorial.config import TrainConfig, learning_rate
-from lth_tutorial.data import Dataset, augment, epoch_permutation, generator_for
+from lth_tutorial.data import DataOrder, Dataset, generator_for
 from lth_tutorial.groups import SingleModel, Stack, split_states
 from lth_tutorial.masks import Mask
 from lth_tutorial.models import State
@@ -163,7 +163,8 @@ def fit(
     masked = _masked_parameters(group, masks)
     _apply(masked)
     start, snapshots = split_states(group.state()), {}
-    history, order = _History(group, data), _DataOrder(data, config, data_seeds)
+    history = _History(group, data)
+    order = DataOrder(data, config.batch_size, data_seeds, augmented=config.augment)
     alive = torch.ones(len(data_seeds), dtype=torch.bool, device=data.device)
     diverged: dict[int, int] = {}
     check_every = 1 if data.device.type == "cpu" else 50  # reading a number stalls a GPU
@@ -227,27 +228,6 @@ def evaluate_group(group: SingleModel | Stack, data: Dataset, split: str) -> tup
     return loss / len(y_all), correct / len(y_all)
 
 
-class _DataOrder:
-    """Minibatches [replicates, batch, …] of every replicate's own data order."""
-
-    def __init__(self, data: Dataset, config: TrainConfig, data_seeds: Sequence[int]) -> None:
-        self.data, self.config, self.data_seeds = data, config, data_seeds
-        self.epoch, self.order = -1, torch.empty(0)
-
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        n, size = len(self.data.x_train), self.config.batch_size
-        epoch, i = divmod(step, n // size)
-        if epoch != self.epoch:
-            orders = [epoch_permutation(n, seed, epoch) for seed in self.data_seeds]
-            self.epoch, self.order = epoch, torch.stack(orders).to(self.data.device)
-        rows = self.order[:, i * size : (i + 1) * size]
-        x = self.data.normalize(_pick(self.data.x_train, rows))
-        if self.config.augment:
-            pairs = zip(x, self.data_seeds, strict=True)
-            x = torch.stack([augment(images, step, seed) for images, seed in pairs])
-        return x, _pick(self.data.y_train, rows)
-
-
 class _History:
     """Validation points of every replicate, and the weights at the best of them."""
 
@@ -271,11 +251,6 @@ class _History:
 
     def best_states(self) -> list[State | None]:
         return split_states(self.best) if self.best else [None] * self.group.size
-
-
-def _pick(examples: Tensor, rows: Tensor) -> Tensor:
-    # As `examples[rows]`, in a seventh of the time.
-    return examples.index_select(0, rows.flatten()).view(*rows.shape, *examples.shape[1:])
 
 
 def _is_validation_point(step: int, start_step: int, config: TrainConfig) -> bool:

@@ -324,6 +324,14 @@ def test_a_model_without_parameters_is_refused(tiny_data, config):
         lt.train(nn.Flatten(), tiny_data, config)
 
 
+def test_a_refused_model_is_left_in_the_mode_in_which_it_came(digits, config):
+    model = nn.Sequential(nn.Linear(7, 3))
+    assert model.training
+    with pytest.raises(ValueError, match="cannot take examples"):
+        lt.train(model, digits, config)
+    assert model.training and model[0].training
+
+
 def test_a_batch_larger_than_the_data_is_refused(tiny_model, tiny_data, config):
     with pytest.raises(ValueError, match="exceeds the 120 training examples"):
         lt.train(tiny_model, tiny_data, replace(config, batch_size=121))

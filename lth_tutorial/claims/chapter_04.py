@@ -40,81 +40,63 @@ def _inverted_u(middle: int, last: int) -> tuple[Effect, ...]:
     )
 
 
+def _both(
+    key: str, statement: str, section: str, *, live: Setting, mnist: Setting
+) -> tuple[Claim, Claim]:
+    """Return a claim of the paper twice: on the digits, and on MNIST by the paper's protocol."""
+    source = f"{_PAPER}, {section}"
+    return (
+        Claim(key, 4, statement, source, "digits-winning-tickets", _LIVE, (live,)),
+        Claim(
+            f"{key}-mnist", 4, statement, source, "mnist-lenet-imp", _LENET, (mnist,), minimum_n=5
+        ),
+    )
+
+
 CLAIMS: tuple[Claim, ...] = (
-    Claim(
-        "tickets-match", 4,
+    *_both(
+        "tickets-match",
         "A sparse subnetwork, trained from its own initial weights, matches the dense network and "
         "learns no later.",
-        f"{_PAPER}, sections 1 and 2", "digits-winning-tickets", _LIVE,
-        (Setting("26 % of weights", (
+        "sections 1 and 2",
+        live=Setting("26 % of weights", (
             _ticket_minus("dense", 2, -0.005), _sooner("steps_to_95", "dense", 2),
-        )),),
-    ),
-    Claim(
-        "tickets-match-mnist", 4,
-        "A sparse subnetwork, trained from its own initial weights, matches the dense network and "
-        "learns no later.",
-        f"{_PAPER}, sections 1 and 2", "mnist-lenet-imp", _LENET,
-        (Setting("21 % of weights", (
+        )),
+        mnist=Setting("21 % of weights", (
             _ticket_minus("dense", 7, -0.001), _sooner("early_stop_step", "dense", 7),
-        )),),
-        minimum_n=5,
+        )),
     ),
-    Claim(
-        "initialisation-matters", 4,
+    *_both(
+        "initialisation-matters",
         "With other initial weights, the same mask is less accurate or learns later.",
-        f"{_PAPER}, section 2", "digits-winning-tickets", _LIVE,
-        (Setting("26 % of weights", (
+        "section 2",
+        live=Setting("26 % of weights", (
             _ticket_minus("reinit", 2, 0.003), _sooner("steps_to_95", "reinit", 2, 1.5),
-        ), "any"),),
-    ),
-    Claim(
-        "initialisation-matters-mnist", 4,
-        "With other initial weights, the same mask is less accurate or learns later.",
-        f"{_PAPER}, section 2", "mnist-lenet-imp", _LENET,
-        (Setting("21 % of weights", (
+        ), "any"),
+        mnist=Setting("21 % of weights", (
             _ticket_minus("reinit", 7, 0.003), _sooner("early_stop_step", "reinit", 7, 1.5),
-        ), "any"),),
-        minimum_n=5,
+        ), "any"),
     ),
-    Claim(
-        "mask-matters", 4,
+    *_both(
+        "mask-matters",
         "It matters which weights survive, not only how many in each layer.",
-        f"{_PAPER}, section 2", "digits-winning-tickets", _LIVE,
-        (Setting("4.0 % of weights", (_ticket_minus("random", 5, 0.005),)),),
+        "section 2",
+        live=Setting("4.0 % of weights", (_ticket_minus("random", 5, 0.005),)),
+        mnist=Setting("3.6 % of weights", (_ticket_minus("random", 15, 0.005),)),
     ),
-    Claim(
-        "mask-matters-mnist", 4,
-        "It matters which weights survive, not only how many in each layer.",
-        f"{_PAPER}, section 2", "mnist-lenet-imp", _LENET,
-        (Setting("3.6 % of weights", (_ticket_minus("random", 15, 0.005),)),),
-        minimum_n=5,
-    ),
-    Claim(
-        "inverted-u", 4,
+    *_both(
+        "inverted-u",
         "Accuracy first rises and then falls as weights are removed.",
-        f"{_PAPER}, section 2", "digits-winning-tickets", _LIVE,
-        (Setting("51 and 2.2 % of weights", _inverted_u(1, 6)),),
+        "section 2",
+        live=Setting("51 and 2.2 % of weights", _inverted_u(1, 6)),
+        mnist=Setting("51 and 1.2 % of weights", _inverted_u(3, 20)),
     ),
-    Claim(
-        "inverted-u-mnist", 4,
-        "Accuracy first rises and then falls as weights are removed.",
-        f"{_PAPER}, section 2", "mnist-lenet-imp", _LENET,
-        (Setting("51 and 1.2 % of weights", _inverted_u(3, 20)),),
-        minimum_n=5,
-    ),
-    Claim(
-        "iterative-beats-one-shot", 4,
+    *_both(
+        "iterative-beats-one-shot",
         "Pruning little by little finds better tickets than pruning once.",
-        f"{_PAPER}, section 2", "digits-winning-tickets", _LIVE,
-        (Setting("4.0 % of weights", (_ticket_minus("one_shot", 5, 0.003),)),),
-    ),
-    Claim(
-        "iterative-beats-one-shot-mnist", 4,
-        "Pruning little by little finds better tickets than pruning once.",
-        f"{_PAPER}, section 2", "mnist-lenet-imp", _LENET,
-        (Setting("3.6 % of weights", (_ticket_minus("one_shot", 15, 0.003),)),),
-        minimum_n=5,
+        "section 2",
+        live=Setting("4.0 % of weights", (_ticket_minus("one_shot", 5, 0.003),)),
+        mnist=Setting("3.6 % of weights", (_ticket_minus("one_shot", 15, 0.003),)),
     ),
     Claim(
         "masks-know", 4,

@@ -165,7 +165,7 @@ def difference(
     """Return the measure a − factor · b of a metric in one round, seed by seed."""
 
     def pairs(rows: pd.DataFrame, column: str) -> pd.DataFrame:
-        if not {a, b} <= {"dense", *rows["arm"]} or rows[column].isna().all():
+        if not {a, b} <= {"dense", *rows["arm"]}:
             return rows.iloc[:0].assign(a=[], b=[])
         every = pair_seeds(rows, a, b, value=column)
         return every[every["round"] == round]

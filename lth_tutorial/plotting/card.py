@@ -30,8 +30,6 @@ VALUES: dict[str, str] = {
     "start_accuracy": "test accuracy before training (%)",
     "early_stop_accuracy": "test accuracy at the early-stop step (%)",
     "mean_val_accuracy": "validation accuracy, mean over training (%)",
-    "val_accuracy": "validation accuracy (%)",
-    "val_loss": "validation loss",
     "early_stop_step": "steps to the lowest validation loss",
     "steps_to_90": "steps to 90% validation accuracy",
     "steps_to_95": "steps to 95% validation accuracy",
@@ -100,14 +98,12 @@ def value_label(value: str) -> str:
     return textwrap.fill(VALUES.get(value, value), 34)
 
 
-def draw_band(
-    axes: Axes, x: Series, summary: DataFrame, arm: str, value: str, **line: object
-) -> None:
+def draw_band(axes: Axes, x: Series, summary: DataFrame, arm: str, value: str) -> None:
     """Draw a mean line with its 95% band in the style of a method."""
     style, scale = METHODS[arm], scale_of(value)
     low, high = scale * summary["low"], scale * summary["high"]
     axes.fill_between(x, low, high, color=style["color"], alpha=0.18, linewidth=0)
-    look = {key: style[key] for key in ("label", "color", "marker")} | line
+    look = {key: style[key] for key in ("label", "color", "marker")}
     axes.plot(x, scale * summary["mean"], markersize=5.5, zorder=3, **look)
 
 

@@ -18,7 +18,7 @@ from lth_tutorial.plotting.card import (
     scale_of,
     value_label,
 )
-from lth_tutorial.results import matching, pair_seeds, paired_difference, summarize
+from lth_tutorial.results import check_margin, matching, pair_seeds, paired_difference, summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -160,8 +160,7 @@ def differences(
     figure, axes = new_figure()
     axes.axhline(0, color="black", linewidth=1)
     if margin is not None:
-        if not 0 <= margin < math.inf:
-            raise ValueError(f"margin is a number of at least 0; got {margin!r}")
+        check_margin(margin)
         label = f"matching margin, −{scale * margin:g}"
         axes.axhline(-scale * margin, color="black", linewidth=1, linestyle=":", label=label)
     density = rows[rows["arm"] == arm_a].groupby("round")["density"].mean()

@@ -6,18 +6,12 @@ from urllib.parse import unquote, urljoin, urlsplit
 import pytest
 import yaml
 from axe_playwright_python.sync_playwright import Axe
-from book_pages import HTML, offline_browser, page_path, table_of_contents
+from book_pages import HTML, LOOKS, offline_browser, page_path, table_of_contents
 from bootstrap import ROOT
 
 pytestmark = pytest.mark.pages
 
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
-LOOKS = {
-    "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
-    "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 900}},
-    "narrow": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}},
-    "narrow-dark": {"color_scheme": "dark", "viewport": {"width": 390, "height": 844}},
-}
 # Without preloading, which reads style sheets in a way that file:// pages may not.
 AXE = {"resultTypes": ["violations"], "preload": False}
 PAGES = table_of_contents()

@@ -11,6 +11,12 @@ import yaml
 from bootstrap import ROOT
 
 HTML = ROOT / "_build" / "html"
+LOOKS = {
+    "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
+    "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 900}},
+    "narrow": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}},
+    "narrow-dark": {"color_scheme": "dark", "viewport": {"width": 390, "height": 844}},
+}
 
 
 def table_of_contents() -> list[str]:

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from book_pages import HTML, offline_browser, page_path, table_of_contents
-
-LOOKS = {
-    "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
-    "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 900}},
-    "narrow": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}},
-}
+from book_pages import HTML, LOOKS, offline_browser, page_path, table_of_contents
 
 folder = HTML.parent / "screenshots"
 folder.mkdir(exist_ok=True)
