@@ -19,7 +19,7 @@ def test_scale_multiplies_everything_counted_in_steps_and_nothing_else():
     small = scaled(design, 0.1)
     train, imp = small.train, small.imp
     assert (train.steps, train.lr_drops, train.warmup_steps, train.eval_every) == (
-        5_000, (2_000,), 100, 10,
+        5_000, (2_000,), 100, 25,
     )  # fmt: skip
     assert imp.rewind_step == 50 and imp.rounds == 20 and small.seeds == design.seeds
     assert (train.lr, train.batch_size) == (design.train.lr, design.train.batch_size)
