@@ -8,11 +8,13 @@ Read the modules in the order of the imports below.
 from lth_tutorial import exercises as check
 from lth_tutorial import plotting
 from lth_tutorial.arms import lottery_experiment
+from lth_tutorial.checkpoints import DamagedFileWarning
 from lth_tutorial.claims import CLAIMS, Claim, claims
 from lth_tutorial.config import IMPConfig, TrainConfig, learning_rate
 from lth_tutorial.criteria import Scores, magnitude_scores, random_scores
 from lth_tutorial.data import Dataset, batch_indices, make_dataset
 from lth_tutorial.datasets import load_dataset
+from lth_tutorial.evaluation import evaluate
 from lth_tutorial.explore import Explorer, explore
 from lth_tutorial.lottery import IMPRound, iterative_magnitude_pruning, rewind_
 from lth_tutorial.masks import (
@@ -28,6 +30,7 @@ from lth_tutorial.masks import (
 )
 from lth_tutorial.models import State, build_model, reinitialize, snapshot, state_hash
 from lth_tutorial.networks import mlp
+from lth_tutorial.outcome import DivergenceWarning, Metrics, TrainResult
 from lth_tutorial.pruning import LayerCollapseWarning, keep_best, prune, prune_like
 from lth_tutorial.records import (
     load_provenance,
@@ -46,13 +49,7 @@ from lth_tutorial.results import (
     t_interval,
 )
 from lth_tutorial.runtime import limit_threads, pick_device, versions
-from lth_tutorial.training import (
-    DivergenceWarning,
-    Metrics,
-    TrainResult,
-    evaluate,
-    train,
-)
+from lth_tutorial.training import train
 from lth_tutorial.verdicts import verdicts
 
 __version__ = "0.1.0"
@@ -65,6 +62,7 @@ __all__ = [
     "Claim",
     "CLAIMS",
     "claims",
+    "DamagedFileWarning",
     "Dataset",
     "dense_mask",
     "density",

@@ -8,20 +8,33 @@ from __future__ import annotations
 
 import itertools
 import math
+import shutil
+import zlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import nn
 
+from lth_tutorial.checkpoints import (
+    claim_folder,
+    describe_model,
+    read_checked_json,
+    within,
+    write_checked_json,
+)
 from lth_tutorial.config import IMPConfig, TrainConfig
 from lth_tutorial.criteria import magnitude_scores
 from lth_tutorial.data import Dataset
+from lth_tutorial.evaluation import evaluate
 from lth_tutorial.lottery import (
     IMPRound,
     as_rounds,
     check_fits,
     converged,
     imp_rounds,
+    pruning_identity,
+    round_folder,
     steps_of_arm,
     train_all,
     train_from,
@@ -30,8 +43,7 @@ from lth_tutorial.masks import Mask, shuffle_within_layers
 from lth_tutorial.models import State, build_model, snapshot, state_hash
 from lth_tutorial.pruning import prune_like
 from lth_tutorial.replicates import available_workers, can_stack, map_seeds
-from lth_tutorial.runtime import choose, is_whole, progress_bar
-from lth_tutorial.training import evaluate
+from lth_tutorial.runtime import choose, is_whole, progress_bar, tick
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +62,7 @@ def lottery_experiment(
     arms: Sequence[str] = ARMS,
     seeds: Sequence[int] = range(8),
     workers: int | None = None,
+    workdir: str | Path | None = None,
 ) -> pd.DataFrame:
     """Compare lottery tickets with their controls; one row per arm, seed and round.
 
@@ -62,6 +75,9 @@ def lottery_experiment(
             the same batches.
         seeds: replicates; a seed draws the initial weights and the order of the data.
         workers: processes for networks that are not trained as one stack; default one per core.
+        workdir: folder to continue from. An experiment that was killed goes on at its last
+            checkpoint, to the same bits on a CPU; more rounds, arms or seeds may be asked for
+            later. It holds the tickets' weights, round by round.
 
     Returns:
         A frame with the columns arm, seed, round (0 is the dense network, the same row in every
@@ -74,7 +90,9 @@ def lottery_experiment(
 
     Raises:
         ValueError: for unknown arms, repeated seeds, configurations that do not fit, controls of
-            a ticket that is not rewound, or a function that does not draw a model from its seed.
+            a ticket that is not rewound, a function that does not draw a model from its seed, or
+            a workdir of another configuration.
+        RuntimeError: if the worker process of a seed dies twice; names the seed.
 
     Warns:
         DivergenceWarning: naming step and seed; that replicate has no later rounds.
@@ -86,15 +104,26 @@ def lottery_experiment(
     first, again, other = (build(s) for s in (seeds[0], seeds[0], seeds[0] + OTHER_INITIALIZATION))
     check_fits(first, train_config, imp_config)
     _check_seeding(seeds[0], first, again, other)
-    if can_stack([first, other]) or data.device.type != "cpu":
-        rows = _experiment(build, data, train_config, imp_config, arms, seeds)
-    else:
+    if workdir is not None:
+        start = {"model": describe_model(first)}
+        claim_folder(workdir, pruning_identity(data, train_config, imp_config) | start)
+    steps = steps_of_arm(train_config, imp_config) * len({"ticket", *arms}) + train_config.steps
+    steps += imp_config.rewind_step if "reinit" in arms else 0
 
-        def one_seed(seed: int) -> list[dict]:
-            return _experiment(build, data, train_config, imp_config, arms, [seed])
+    def some_seeds(seeds: Sequence[int], on_step: Callable[[], object]) -> list[dict]:
+        folder = within(workdir, _folder_name(seeds))
+        return _experiment(build, data, train_config, imp_config, arms, seeds, on_step, folder)
 
-        workers = available_workers() if workers is None else workers
-        rows = list(itertools.chain(*map_seeds(one_seed, seeds, workers=workers)))
+    with progress_bar(steps * len(seeds), "lottery experiment") as bar:
+        if can_stack([first, other]) or data.device.type != "cpu":
+            rows = some_seeds(seeds, bar.update)
+        else:
+
+            def one_seed(seed: int, on_step: Callable[[], object]) -> list[dict]:
+                return some_seeds([seed], on_step)
+
+            workers = available_workers() if workers is None else workers
+            rows = list(itertools.chain(*map_seeds(one_seed, seeds, workers=workers, bar=bar)))
     frame = pd.DataFrame(rows)
     rank = frame["arm"].map({arm: i for i, arm in enumerate(arms)})
     frame = frame.assign(rank=rank).sort_values(["rank", "seed", "round"], ignore_index=True)
@@ -109,34 +138,65 @@ def _experiment(
     imp: IMPConfig,
     arms: Sequence[str],
     seeds: Sequence[int],
+    on_step: Callable[[], object],
+    workdir: Path | None,
 ) -> list[dict]:
     """Return the rows of some seeds, trained side by side."""
     models = {seed: build(seed) for seed in seeds}
     rows: list[dict] = []
-    total = steps_of_arm(config, imp) * len({"ticket", *arms}) + 2 * config.steps
-    with progress_bar(total * len(seeds), "lottery experiment") as bar:
-        tickets = imp_rounds(models, data, config, imp, bar.update)
-        dense = next(tickets)
-        dense_rows = _rows("dense", models, data, dense)
-        rows += [row | {"arm": arm} for arm in arms for row in dense_rows]
-        starts = {s: d.result.snapshots.get(imp.rewind_step) for s, d in dense.items()}
-        others = _other_starts(build, data, config, imp, seeds, bar) if "reinit" in arms else {}
-        for ticket in tickets:
-            masks = {seed: current.mask for seed, current in ticket.items()}
-            for arm in arms:
-                if arm == "ticket":
-                    rows += _rows(arm, models, data, ticket)
-                    continue
-                arm_masks = {s: _arm_mask(arm, s, m, dense[s], imp) for s, m in masks.items()}
+    tickets = imp_rounds(models, data, config, imp, on_step, workdir)
+    dense = next(tickets)
+    dense_rows = _rows("dense", models, data, dense)
+    rows += [row | {"arm": arm} for arm in arms for row in dense_rows]
+    starts = {s: d.result.snapshots.get(imp.rewind_step) for s, d in dense.items()}
+    others = {}
+    if "reinit" in arms:
+        others = _other_starts(build, data, config, imp, seeds, on_step, workdir)
+    for ticket in tickets:
+        index = next(iter(ticket.values())).index
+        for arm in arms:
+            if arm == "ticket":
+                rows += _rows(arm, models, data, ticket)
+                continue
+            masks = {s: _arm_mask(arm, s, r.mask, dense[s], imp) for s, r in ticket.items()}
+            arm_starts = others if arm == "reinit" else starts
+
+            folder = round_folder(workdir, index, arm)
+            found = _find_rows(folder, arm_starts, masks)
+            if found is None:
                 arm_models = {seed: models[seed] for seed in masks}
                 results = train_from(
-                    arm_models, others if arm == "reinit" else starts, arm_masks, data, config,
-                    imp.rewind_step, on_step=bar.update,
+                    arm_models, arm_starts, masks, data, config, imp.rewind_step,
+                    on_step=on_step, workdir=folder,
                 )  # fmt: skip
-                index = next(iter(ticket.values())).index
-                rounds = as_rounds(index, arm_models, data, arm_masks, results)
-                rows += _rows(arm, models, data, rounds)
+                rounds = as_rounds(index, arm_models, data, masks, results)
+                found = _rows(arm, models, data, rounds)
+                _keep_rows(folder, arm_starts, masks, found)
+            else:
+                tick(on_step, len(masks) * (config.steps - imp.rewind_step))
+            rows += found
     return rows
+
+
+def _find_rows(folder: Path | None, starts, masks: dict[int, Mask]) -> list[dict] | None:
+    """Return the rows that `_keep_rows` left for these starts and masks, or None."""
+    if folder is None:
+        return None
+    return read_checked_json(folder / "rows.json", _rows_key(starts, masks))
+
+
+def _keep_rows(folder: Path | None, starts, masks: dict[int, Mask], rows: list[dict]) -> None:
+    """Write the rows of a control that is finished in place of its weights."""
+    if folder is None:
+        return
+    write_checked_json(folder / "rows.json", _rows_key(starts, masks), rows)
+    for child in folder.iterdir():
+        if child.is_dir():
+            shutil.rmtree(child)
+
+
+def _rows_key(starts: dict[int, State], masks: dict[int, Mask]) -> str:
+    return str([(seed, state_hash(starts[seed]), state_hash(masks[seed])) for seed in masks])
 
 
 def _arm_mask(arm: str, seed: int, ticket: Mask, dense: IMPRound, imp: IMPConfig) -> Mask:
@@ -148,14 +208,23 @@ def _arm_mask(arm: str, seed: int, ticket: Mask, dense: IMPRound, imp: IMPConfig
     return ticket
 
 
-def _other_starts(build, data, config, imp, seeds, bar) -> dict[int, State]:
+def _other_starts(build, data, config, imp, seeds, on_step, workdir) -> dict[int, State]:
     """Return another initialisation for every seed, trained to the rewind step."""
     others = {seed: build(seed + OTHER_INITIALIZATION) for seed in seeds}
     k = imp.rewind_step
     if k == 0:
         return {seed: snapshot(other) for seed, other in others.items()}
-    results = train_all(others, data, config, stop_step=k, on_step=bar.update)
+    results = train_all(
+        others, data, config, stop_step=k, on_step=on_step, workdir=within(workdir, "other_starts")
+    )
     return {seed: result.final for seed, result in results.items()}
+
+
+def _folder_name(seeds: Sequence[int]) -> str:
+    names = "_".join(map(str, seeds))
+    if len(seeds) > 8:  # file names have a longest length
+        names = f"{seeds[0]}_to_{seeds[-1]}_{zlib.crc32(names.encode()):08x}"
+    return f"seeds_{names}"
 
 
 def _rows(arm: str, models, data: Dataset, rounds: dict[int, IMPRound]) -> list[dict]:

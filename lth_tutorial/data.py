@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -57,6 +57,14 @@ class Dataset:
     def shape(self) -> tuple[int, ...]:
         """The shape of one example, e.g. (1, 28, 28)."""
         return tuple(self.x_train.shape[1:])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A SHA-256 digest of all examples and labels: equal for equal data on any device."""
+        from lth_tutorial.models import state_hash
+
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        return state_hash({k: v for k, v in tensors.items() if isinstance(v, Tensor)})
 
     def to(self, device: torch.device | str) -> Dataset:
         """Return the same data set with every tensor on `device`."""

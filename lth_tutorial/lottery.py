@@ -10,13 +10,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from torch import nn
 
+from lth_tutorial.checkpoints import claim_folder, describe_model, within
 from lth_tutorial.config import IMPConfig, TrainConfig, retraining_config
 from lth_tutorial.criteria import magnitude_scores
 from lth_tutorial.data import Dataset
+from lth_tutorial.evaluation import evaluate
 from lth_tutorial.masks import (
     Mask,
     apply_mask_,
@@ -25,11 +28,11 @@ from lth_tutorial.masks import (
     masked_state,
     prunable_weights,
 )
-from lth_tutorial.models import State, state_hash
+from lth_tutorial.models import State, snapshot, state_hash
+from lth_tutorial.outcome import TrainResult, divergence_message
 from lth_tutorial.pruning import check_fractions, prune
 from lth_tutorial.replicates import train_replicates
 from lth_tutorial.runtime import progress_bar
-from lth_tutorial.training import TrainResult, divergence_message, evaluate
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,6 @@ class IMPRound:
         density: share of prunable weights that remain, in [0, 1].
         accuracy: on the test set after training, in [0, 1].
         mask: the weights that remain.
-        state: the trained weights.
-        start: the weights that this round was trained from, pruned ones zero.
         result: everything that `train` returned for this round.
     """
 
@@ -50,9 +51,17 @@ class IMPRound:
     density: float
     accuracy: float
     mask: Mask
-    state: State
-    start: State
     result: TrainResult
+
+    @property
+    def state(self) -> State:
+        """The trained weights; read from the working directory if there is one."""
+        return self.result.final
+
+    @property
+    def start(self) -> State:
+        """The weights that this round was trained from, pruned ones zero."""
+        return self.result.start
 
 
 def iterative_magnitude_pruning(
@@ -62,28 +71,38 @@ def iterative_magnitude_pruning(
     imp_config: IMPConfig,
     *,
     data_seed: int = 0,
+    workdir: str | Path | None = None,
 ) -> list[IMPRound]:
     """Train, prune and rewind the model for `imp_config.rounds` rounds.
 
     The model arrives with its initial weights and leaves with those of the last round. Every
     rewind is proved: the snapshot's hash, and the weights that training began with, are checked.
 
+    Args:
+        workdir: folder to continue from. A run that was killed goes on at its last checkpoint, to
+            the same bits on a CPU; more rounds may be asked for later. The rounds' weights stay
+            in the folder and are read when asked for, so that memory does not grow with rounds.
+
     Returns:
         rounds + 1 rounds, the first of them dense.
 
     Raises:
-        ValueError: for a rewind step beyond the run, or a configuration that does not fit the
-            model, before training starts.
+        ValueError: for a rewind step beyond the run, a configuration that does not fit the model,
+            or a workdir of another configuration, before training starts.
         FloatingPointError: if training diverges; names round and step.
 
     Source: Frankle & Carbin 2019, section 1 (iterative pruning); with `rewind_step` > 0,
     Frankle et al. 2020 (linear mode connectivity), section 4.
     """
     check_fits(model, train_config, imp_config)
+    if workdir is not None:
+        start = {"model": describe_model(model), "initial_state": state_hash(snapshot(model))}
+        claim_folder(workdir, pruning_identity(data, train_config, imp_config) | start)
     rounds = []
     total = steps_of_arm(train_config, imp_config) + train_config.steps
     with progress_bar(total, "pruning") as bar:
-        run = imp_rounds({data_seed: model}, data, train_config, imp_config, bar.update)
+        models = {data_seed: model}
+        run = imp_rounds(models, data, train_config, imp_config, bar.update, workdir)
         for current in (by_seed[data_seed] for by_seed in run):
             if current.result.diverged_step is not None:
                 message = divergence_message(current.result.diverged_step, data_seed, train_config)
@@ -120,11 +139,15 @@ def imp_rounds(
     config: TrainConfig,
     imp: IMPConfig,
     on_step: Callable[[], object],
+    workdir: str | Path | None = None,
 ) -> Iterator[dict[int, IMPRound]]:
     """Yield one `IMPRound` per seed, round by round; a seed that diverged has no later rounds."""
     retraining = retraining_config(config, imp)
     masks = {seed: dense_mask(model) for seed, model in models.items()}
-    results = train_all(models, data, config, save_at={imp.rewind_step}, on_step=on_step)
+    results = train_all(
+        models, data, config, save_at={imp.rewind_step}, on_step=on_step,
+        workdir=round_folder(workdir, 0),
+    )  # fmt: skip
     yield as_rounds(0, models, data, masks, results)
     points = {s: r.snapshots[imp.rewind_step] for s, r in results.items() if converged(r)}
     hashes = {seed: state_hash(point) for seed, point in points.items()}
@@ -142,8 +165,9 @@ def imp_rounds(
         rewinding = imp.after_pruning == "rewind"
         starts = points if rewinding else trained
         results = train_from(
-            models, starts, masks, data, retraining, imp.rewind_step, on_step=on_step
-        )
+            models, starts, masks, data, retraining, imp.rewind_step, on_step=on_step,
+            workdir=round_folder(workdir, index),
+        )  # fmt: skip
         for seed, result in results.items():
             if rewinding:
                 check_rewound(result.start, points[seed], masks[seed], hashes[seed])
@@ -158,14 +182,14 @@ def train_all(models: dict[int, nn.Module], data, config, **options) -> dict[int
 
 
 def train_from(
-    models, starts, masks, data, config, start_step, *, on_step
+    models, starts, masks, data, config, start_step, *, on_step, workdir=None
 ) -> dict[int, TrainResult]:
     """Rewind every seed's model to its start under its mask, and train from `start_step` on."""
     for seed, model in models.items():
         rewind_(model, starts[seed], masks[seed])
     return train_all(
         models, data, config, masks=[masks[seed] for seed in models], start_step=start_step,
-        on_step=on_step,
+        on_step=on_step, workdir=workdir,
     )  # fmt: skip
 
 
@@ -179,9 +203,7 @@ def as_rounds(index, models, data, masks, results) -> dict[int, IMPRound]:
     rounds = {}
     for seed, result in results.items():
         accuracy = evaluate(models[seed], data).accuracy if converged(result) else math.nan
-        rounds[seed] = IMPRound(
-            index, density(masks[seed]), accuracy, masks[seed], result.final, result.start, result
-        )
+        rounds[seed] = IMPRound(index, density(masks[seed]), accuracy, masks[seed], result)
     return rounds
 
 
@@ -200,6 +222,17 @@ def check_fits(model: nn.Module, config: TrainConfig, imp: IMPConfig) -> None:
             f"{', '.join(tied)} stands in several places of the model; a mask would prune it in "
             f"all of them: give each place a weight of its own"
         )
+
+
+def pruning_identity(data: Dataset, config: TrainConfig, imp: IMPConfig) -> dict:
+    """Return what a working directory belongs to; the number of rounds may grow."""
+    settings = {k: v for k, v in asdict(imp).items() if k != "rounds"}
+    return {"train_config": config, "imp_config": settings, "data": data.fingerprint}
+
+
+def round_folder(workdir: str | Path | None, index: int, arm: str = "ticket") -> Path | None:
+    """Return the folder of one round of one arm."""
+    return within(workdir, f"round_{index:02d}", arm)
 
 
 def steps_of_arm(config: TrainConfig, imp: IMPConfig) -> int:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -24,6 +25,7 @@ COLUMNS = (
 )  # fmt: skip
 PROVENANCE = ("command", "commit", "versions", "device", "date", "wall_time_s", "seeds")
 SCHEMA = 1
+_LONGEST_WRITE_S = 60.0
 KEYS = ("arm", "seed", "round", "density")
 
 
@@ -151,11 +153,16 @@ def recorded(*, root: str | Path | None = None) -> list[str]:
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
-    """Write a file so that it appears whole or not at all, whatever happens meanwhile."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write a file so that it appears whole or not at all, whatever happens meanwhile.
+
+    Raises:
+        OSError: naming the file, if it cannot be written (a full or read-only disk, say); what was
+            there before is still there.
+    """
+    path, temporary = Path(path), None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
@@ -164,9 +171,21 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # mkstemp keeps the file to its owner
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+    except BaseException as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(
+                error.errno, f"cannot write ({error.strerror or error})", str(path)
+            ) from error
         raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left of files half written; another process may be at work."""
+    for path in folder.glob(".*"):
+        if path.is_file() and time.time() - path.stat().st_mtime > _LONGEST_WRITE_S:
+            path.unlink(missing_ok=True)
 
 
 def _records(root: str | Path | None) -> Path:

@@ -10,22 +10,24 @@ choose; the numbers are those of the plain loop, to floating-point tolerance.
 from __future__ import annotations
 
 import os
+import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, wait
+from pathlib import Path
 
 import torch
 from torch import nn
 
+from lth_tutorial.checkpoints import within
 from lth_tutorial.config import TrainConfig
 from lth_tutorial.data import Dataset
 from lth_tutorial.groups import SingleModel, Stack, can_stack
 from lth_tutorial.masks import Mask
-from lth_tutorial.training import (
-    DivergenceWarning,
-    TrainResult,
-    divergence_message,
-    fit,
-)
+from lth_tutorial.outcome import DivergenceWarning, TrainResult, divergence_message
+from lth_tutorial.records import write_atomically
+from lth_tutorial.training import fit
 
 
 def train_replicates(
@@ -39,6 +41,7 @@ def train_replicates(
     stop_step: int | None = None,
     save_at: Iterable[int] = (),
     on_step: Callable[[], object] = lambda: None,
+    workdir: str | Path | None = None,
 ) -> list[TrainResult]:
     """Train one model per data seed in place, as `train` would each, and return their results.
 
@@ -47,6 +50,7 @@ def train_replicates(
         data_seeds: one per model.
         masks: one per model, or None.
         on_step: called once for every step of every model.
+        workdir: folder to continue from, as for `train`.
 
     Warns:
         DivergenceWarning: naming step and data seed of each replicate whose loss became NaN or
@@ -62,16 +66,20 @@ def train_replicates(
             f"{len(data_seeds)} data seeds and {'no' if masks is None else len(masks)} masks"
         )
     if len(models) > 1 and can_stack(models):
-        groups = [(Stack(models), masks, data_seeds, lambda: [on_step() for _ in models])]
+        together = lambda: [on_step() for _ in models]  # noqa: E731
+        groups = [(Stack(models), masks, data_seeds, together, within(workdir, "stack"))]
     else:
         each_mask = [None] * len(models) if masks is None else [[mask] for mask in masks]
-        triples = zip(models, each_mask, data_seeds, strict=True)
-        groups = [(SingleModel(model), mask, [seed], on_step) for model, mask, seed in triples]
+        triples = enumerate(zip(models, each_mask, data_seeds, strict=True))
+        groups = [
+            (SingleModel(model), mask, [seed], on_step, within(workdir, f"model_{i}"))
+            for i, (model, mask, seed) in triples
+        ]
     results = []
-    for group, group_masks, seeds, tick in groups:
+    for group, group_masks, seeds, tick, folder in groups:
         results += fit(
             group, data, config, masks=group_masks, start_step=start_step, stop_step=stop_step,
-            data_seeds=seeds, save_at=save_at, on_step=tick,
+            data_seeds=seeds, save_at=save_at, on_step=tick, workdir=folder,
         )  # fmt: skip
     for result, seed in zip(results, data_seeds, strict=True):
         if result.diverged_step is not None:
@@ -80,23 +88,83 @@ def train_replicates(
     return results
 
 
-def map_seeds(function: Callable[[int], object], seeds: Sequence[int], *, workers: int) -> list:
-    """Return `[function(seed) for seed in seeds]`, computed in `workers` processes.
+def map_seeds(
+    function: Callable[[int, Callable[[], object]], object],
+    seeds: Sequence[int],
+    *,
+    workers: int,
+    bar=None,
+) -> list:
+    """Return `[function(seed, on_step) for seed in seeds]`, computed in `workers` processes.
 
     Functions and models defined in a notebook travel to the workers too. Each worker uses one
-    thread: two one-thread processes do twice the work of one, two threads do not.
+    thread: two one-thread processes do twice the work of one, two threads do not. What a worker
+    reports by `on_step` moves the progress bar here. The seeds of a worker that dies (killed, or
+    out of memory) are computed once more.
+
+    Raises:
+        RuntimeError: if the worker of a seed dies again; names the seed.
     """
     if workers <= 1 or len(seeds) <= 1:
-        return [function(seed) for seed in seeds]
-    from joblib import Parallel, delayed
-
-    returned = Parallel(n_jobs=min(workers, len(seeds)), backend="loky")(
-        delayed(_one_thread)(function, seed) for seed in seeds
-    )
-    for _, caught in returned:
-        for warning in caught:
+        return [function(seed, bar.update if bar else lambda: None) for seed in seeds]
+    done: dict[int, tuple[object, list[Warning]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = {seed: (_one_thread, function, seed, str(Path(folder, str(seed)))) for seed in seeds}
+        _run_jobs(jobs, min(workers, len(seeds)), done, bar)
+        # One process each: a process that dies takes those beside it in the pool along.
+        for seed in [seed for seed in seeds if seed not in done]:
+            _run_jobs({seed: jobs[seed]}, 1, done, bar)
+            if seed not in done:
+                raise RuntimeError(
+                    f"the worker process of seed {seed} died twice; it may need more memory than "
+                    f"there is: ask for fewer workers (now {workers}), or workers=1 to see why"
+                )
+    for seed in seeds:
+        for warning in done[seed][1]:
             warnings.warn(warning, stacklevel=2)
-    return [value for value, _ in returned]
+    return [done[seed][0] for seed in seeds]
+
+
+def _run_jobs(jobs: dict[int, tuple], workers: int, done: dict, bar) -> None:
+    """Run jobs in a pool and put what comes back into `done`; those that died are not in it."""
+    from joblib.externals.loky import get_reusable_executor
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    pool = get_reusable_executor(workers)
+    futures = {pool.submit(*job): seed for seed, job in jobs.items()}
+    waiting = set(futures)
+    while waiting:
+        finished, waiting = wait(waiting, timeout=1, return_when=FIRST_EXCEPTION)
+        for future in finished:
+            try:
+                done[futures[future]] = future.result()
+            except BrokenProcessPool:
+                continue
+            except BaseException:
+                pool.shutdown(wait=False, kill_workers=True)
+                raise
+        if bar is not None:
+            bar.update(sum(_steps_reported(job[-1]) for job in jobs.values()) - bar.n)
+
+
+class _Reporter:
+    """Counts steps, and writes the number to a file once a second."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self.steps, self.at = path, 0, 0.0
+
+    def __call__(self) -> None:
+        self.steps += 1
+        if time.monotonic() - self.at > 1:
+            self.write()
+
+    def write(self) -> None:
+        self.at = time.monotonic()
+        write_atomically(self.path, str(self.steps).encode())
+
+
+def _steps_reported(path: str) -> int:
+    return int(Path(path).read_text()) if Path(path).exists() else 0
 
 
 def available_workers() -> int:
@@ -106,10 +174,12 @@ def available_workers() -> int:
     return os.cpu_count() or 1
 
 
-def _one_thread(function: Callable[[int], object], seed: int) -> tuple[object, list[Warning]]:
+def _one_thread(function, seed: int, report_to: str) -> tuple[object, list[Warning]]:
     """Return the function's value, and its warnings for the parent process to show."""
     torch.set_num_threads(1)
+    reporter = _Reporter(report_to)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
-        value = function(seed)
+        value = function(seed, reporter)
+    reporter.write()
     return value, [warning.message for warning in caught]

@@ -11,7 +11,7 @@ import numbers
 import os
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 
@@ -83,6 +83,12 @@ def progress_bar(total: int, description: str):
 
     watched = in_notebook() or sys.stderr.isatty()
     return tqdm(total=total, desc=description, disable=in_book_build() or not watched, leave=False)
+
+
+def tick(on_step: Callable[[], object], steps: int) -> None:
+    """Report `steps` steps at once: those that need not be done again."""
+    for _ in range(steps):
+        on_step()
 
 
 def is_whole(value: object) -> bool:

@@ -10,83 +10,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lth_tutorial.checkpoints import Checkpoints
 from lth_tutorial.checks import check_run
 from lth_tutorial.config import TrainConfig, learning_rate
 from lth_tutorial.data import DataOrder, Dataset, generator_for
-from lth_tutorial.groups import SingleModel, Stack, split_states
+from lth_tutorial.evaluation import losses
+from lth_tutorial.groups import SingleModel, Stack
 from lth_tutorial.masks import Mask
-from lth_tutorial.models import State
-from lth_tutorial.runtime import progress_bar
-
-_EVALUATION_CHUNK = 2_000
-
-
-class DivergenceWarning(UserWarning):
-    """The loss of a replicate became NaN or infinite; the others went on."""
-
-
-class Metrics(NamedTuple):
-    """Mean cross-entropy (nats) and accuracy in [0, 1] on one split."""
-
-    loss: float
-    accuracy: float
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What one training run leaves behind.
-
-    Attributes:
-        history: one dictionary per validation point: step, val_loss, val_accuracy. The first is
-            the network before its first step. Empty without `eval_every` or validation images.
-        snapshots: copies of the state at the steps asked for.
-        start: the weights that training really began with, after the mask was applied.
-        final: the weights at the end.
-        early_stop: the weights at the minimum of the validation loss, or None without history.
-        steps: the budget; `steps_to` reports it where a level is never reached.
-        diverged_step: the step at which the loss was first seen to be NaN or infinite (on a GPU
-            up to 50 steps late), else None. The history ends there.
-    """
-
-    history: list[dict]
-    snapshots: dict[int, State]
-    start: State
-    final: State
-    early_stop: State | None
-    steps: int
-    diverged_step: int | None
-
-    @property
-    def early_stop_step(self) -> int | None:
-        """The step of minimum validation loss (the first, if tied), or None without history."""
-        points = [point for point in self.history if math.isfinite(point["val_loss"])]
-        return min(points, key=lambda point: point["val_loss"])["step"] if points else None
-
-    @property
-    def mean_val_accuracy(self) -> float:
-        """Validation accuracy averaged over the run: high for a network that learns early."""
-        values = [point["val_accuracy"] for point in self.history]
-        return sum(values) / len(values) if values else math.nan
-
-    def steps_to(self, accuracy: float) -> tuple[int | None, bool]:
-        """Return the first validation point with at least this accuracy, and whether censored.
-
-        A run that never gets there returns (budget, True): its true value is at least the budget.
-        A run without validation points, or one that diverged, returns (None, False): unknown.
-        """
-        if not self.history or self.diverged_step is not None:
-            return None, False
-        for point in self.history:
-            if point["val_accuracy"] >= accuracy:
-                return point["step"], False
-        return self.steps, True
+from lth_tutorial.outcome import SNAPSHOT, TrainResult, divergence_message
+from lth_tutorial.progress import Run, identity
+from lth_tutorial.runtime import progress_bar, tick
 
 
 def train(
@@ -99,6 +38,7 @@ def train(
     stop_step: int | None = None,
     data_seed: int = 0,
     save_at: Iterable[int] = (),
+    workdir: str | Path | None = None,
 ) -> TrainResult:
     """Train the model in place, from step `start_step` to `stop_step`.
 
@@ -110,9 +50,13 @@ def train(
         stop_step: where to stop; default the end of the budget, `config.steps`.
         data_seed: draws the order of the data, and nothing else.
         save_at: steps at which to take snapshots; step k is the state after k updates.
+        workdir: folder to continue from. A run that was killed goes on at its last checkpoint, to
+            the same bits on a CPU; one that was finished returns at once.
 
     Raises:
-        ValueError: for arguments that do not fit each other, before the first step.
+        ValueError: for arguments that do not fit each other, or a workdir that belongs to another
+            configuration, before the first step.
+        OSError: if the workdir cannot be written; what it holds stays whole.
         FloatingPointError: if the loss becomes NaN or infinite; names the step.
     """
     group = SingleModel(model)
@@ -121,23 +65,11 @@ def train(
     with progress_bar(max(steps, 0), "training") as bar:
         (result,) = fit(
             group, data, config, masks=masks, start_step=start_step, stop_step=stop_step,
-            data_seeds=[data_seed], save_at=save_at, on_step=bar.update,
+            data_seeds=[data_seed], save_at=save_at, on_step=bar.update, workdir=workdir,
         )  # fmt: skip
     if result.diverged_step is not None:
         raise FloatingPointError(divergence_message(result.diverged_step, data_seed, config))
     return result
-
-
-def evaluate(model: nn.Module, data: Dataset, split: str = "test") -> Metrics:
-    """Return the mean loss and the accuracy of a model on "train", "val" or "test".
-
-    Raises:
-        ValueError: for an unknown or empty split.
-    """
-    group = SingleModel(model)
-    loss, accuracy = evaluate_group(group, data, split)
-    group.restore_modes()
-    return Metrics(loss.item(), accuracy.item())
 
 
 def fit(
@@ -151,6 +83,7 @@ def fit(
     stop_step: int | None = None,
     save_at: Iterable[int] = (),
     on_step: Callable[[], object] = lambda: None,
+    workdir: str | Path | None = None,
 ) -> list[TrainResult]:
     """Train every replicate of a group; the loop behind `train` and `train_replicates`.
 
@@ -159,22 +92,35 @@ def fit(
     """
     save_at, stop_step = set(save_at), config.steps if stop_step is None else stop_step
     check_run(group, data, config, masks, start_step, stop_step, data_seeds, save_at)
-    optimizer = _optimizer(group.parameters.values(), config)
     masked = _masked_parameters(group, masks)
     _apply(masked)
-    start, snapshots = split_states(group.state()), {}
-    history = _History(group, data)
+    run = Run(group, data, config, start_step)
+    files = None
+    if workdir is not None:
+        asked = (start_step, stop_step, sorted(save_at), list(data_seeds))
+        files = Checkpoints(workdir, identity(run, masks, *asked), group.size, data.device)
+        results = files.load_results()
+        if results is not None:
+            run.set_weights([result.final for result in results])
+            tick(on_step, stop_step - start_step)
+            return results
+        progress = files.load_progress()
+        if progress is not None:
+            run.resume(*progress)
+            tick(on_step, run.step - start_step)
     order = DataOrder(data, config.batch_size, data_seeds, augmented=config.augment)
-    alive = torch.ones(len(data_seeds), dtype=torch.bool, device=data.device)
-    diverged: dict[int, int] = {}
+    diverged = run.diverged
+    alive = torch.tensor([i not in diverged for i in range(group.size)], device=data.device)
     check_every = 1 if data.device.type == "cpu" else 50  # reading a number stalls a GPU
     with torch.random.fork_rng(enabled=group.is_random):
-        for step in range(start_step, stop_step + 1):
+        for step in range(run.step, stop_step + 1):
+            if files is not None and step > run.step and files.is_due():
+                files.save_progress(*run.progress(step))
             at_end = step == stop_step or len(diverged) == len(data_seeds)
             if step in save_at:
-                snapshots[step] = split_states(group.state())
+                run.keep(f"{SNAPSHOT}{step}")
             if _is_validation_point(step, start_step, config) or (at_end and config.eval_every):
-                history.record(step)
+                run.record(step)
             if at_end:
                 for i in _diverged(group, *order.batch(step)):
                     diverged.setdefault(i, step)
@@ -186,88 +132,34 @@ def fit(
             with torch.autocast(data.device.type, torch.bfloat16, config.precision == "bf16"):
                 logits = group.logits(x).float()
             loss = _summed_loss(logits, y, alive if diverged else None)
-            optimizer.zero_grad()
+            run.optimizer.zero_grad()
             loss.backward()
-            _set_learning_rate(optimizer, learning_rate(config, step))
-            optimizer.step()
+            _set_learning_rate(run.optimizer, learning_rate(config, step))
+            run.optimizer.step()
             _apply(masked)
             if step % check_every == 0 and not math.isfinite(loss.item()):
-                for i in _not_finite(_losses(logits, y)):
+                for i in _not_finite(losses(logits, y)):
                     diverged.setdefault(i, step)
                     alive[i] = False
             on_step()
     group.restore_modes()
     group.write_back()
-    final, best = split_states(group.state()), history.best_states()
-    return [
-        TrainResult(
-            history=[p for p in history.points[i] if p["step"] <= diverged.get(i, stop_step)],
-            snapshots={step: states[i] for step, states in snapshots.items()},
-            start=start[i],
-            final=final[i],
-            early_stop=best[i],
-            steps=config.steps,
-            diverged_step=diverged.get(i),
-        )
-        for i in range(len(data_seeds))
-    ]
-
-
-@torch.no_grad()
-def evaluate_group(group: SingleModel | Stack, data: Dataset, split: str) -> tuple[Tensor, Tensor]:
-    """Return the loss and the accuracy of every replicate, each of shape [replicates]."""
-    x_all, y_all = data.split(split)
-    group.set_training(False)
-    loss = correct = 0
-    for x, y in zip(x_all.split(_EVALUATION_CHUNK), y_all.split(_EVALUATION_CHUNK), strict=True):
-        x = data.normalize(x)
-        logits = group.logits(x.expand(group.size, *x.shape)).float()
-        y = y.expand(group.size, -1)
-        loss = loss + _losses(logits, y) * len(x)
-        correct = correct + (logits.argmax(dim=2) == y).sum(dim=1)
-    return loss / len(y_all), correct / len(y_all)
-
-
-class _History:
-    """Validation points of every replicate, and the weights at the best of them."""
-
-    def __init__(self, group, data: Dataset) -> None:
-        self.group, self.data = group, data
-        self.points: list[list[dict]] = [[] for _ in range(group.size)]
-        self.best_loss = torch.full((group.size,), math.inf, device=data.device)
-        self.best: dict[str, Tensor] = {}
-
-    def record(self, step: int) -> None:
-        if len(self.data.x_val) == 0:
-            return
-        loss, accuracy = evaluate_group(self.group, self.data, "val")
-        for points, a, b in zip(self.points, loss.tolist(), accuracy.tolist(), strict=True):
-            points.append({"step": step, "val_loss": a, "val_accuracy": b})
-        better = loss < self.best_loss
-        self.best_loss = torch.where(better, loss, self.best_loss)
-        for name, now in self.group.state().items():
-            choice = better.view(-1, *(1,) * (now.ndim - 1))
-            self.best[name] = torch.where(choice, now, self.best.get(name, now))
-
-    def best_states(self) -> list[State | None]:
-        return split_states(self.best) if self.best else [None] * self.group.size
+    results = run.results(stop_step)
+    if files is not None:
+        files.save_results(results)
+        results = files.load_results() or results
+    return results
 
 
 def _is_validation_point(step: int, start_step: int, config: TrainConfig) -> bool:
     return bool(config.eval_every) and (step == start_step or step % config.eval_every == 0)
 
 
-def _losses(logits: Tensor, y: Tensor) -> Tensor:
-    """Return the mean loss of every replicate from logits [replicates, batch, classes]."""
-    each = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none")
-    return each.view(y.shape).mean(dim=1)
-
-
 @torch.no_grad()
 def _diverged(group, x: Tensor, y: Tensor) -> list[int]:
     """Return the replicates whose last steps went wrong: their loss on a batch is not finite."""
     group.set_training(False)
-    return _not_finite(_losses(group.logits(x).float(), y))
+    return _not_finite(losses(group.logits(x).float(), y))
 
 
 def _not_finite(values: Tensor) -> list[int]:
@@ -276,17 +168,8 @@ def _not_finite(values: Tensor) -> list[int]:
 
 def _summed_loss(logits: Tensor, y: Tensor, alive: Tensor | None) -> Tensor:
     if alive is not None:
-        return _losses(logits, y)[alive].sum()
+        return losses(logits, y)[alive].sum()
     return F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="sum") / y.shape[1]
-
-
-def _optimizer(parameters: Iterable[Tensor], config: TrainConfig) -> torch.optim.Optimizer:
-    trained = [p for p in parameters if p.requires_grad]
-    if config.optimizer == "adam":
-        return torch.optim.Adam(trained, lr=config.lr, weight_decay=config.weight_decay)
-    return torch.optim.SGD(
-        trained, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
-    )
 
 
 def _set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -308,11 +191,3 @@ def _masked_parameters(group, masks: Sequence[Mask] | None) -> list[tuple[Tensor
 def _apply(masked: list[tuple[Tensor, Tensor]]) -> None:
     for parameter, kept in masked:
         parameter.mul_(kept)
-
-
-def divergence_message(step: int, data_seed: int, config: TrainConfig) -> str:
-    """Return the sentence that names where a run diverged and what usually helps."""
-    return (
-        f"the loss was no longer finite at step {step} of {config.steps} (data_seed {data_seed}); "
-        f"lower lr ({config.lr}) or add warmup_steps"
-    )

@@ -192,7 +192,7 @@ def test_numbers_of_models_seeds_and_masks_must_agree(tiny_data, config):
 
 
 def test_warnings_of_a_worker_reach_the_reader():
-    def function(seed):
+    def function(seed, on_step):
         warnings.warn(f"seed {seed} went wrong", lt.DivergenceWarning, stacklevel=1)
 
     with pytest.warns(lt.DivergenceWarning, match="seed . went wrong"):
@@ -203,5 +203,7 @@ def test_a_function_made_here_travels_to_processes_in_order():
     offset = 10
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        values = map_seeds(lambda s: (s + offset, torch.get_num_threads()), [3, 1, 2], workers=2)
+        values = map_seeds(
+            lambda s, on_step: (s + offset, torch.get_num_threads()), [3, 1, 2], workers=2
+        )
     assert values == [(13, 1), (11, 1), (12, 1)]

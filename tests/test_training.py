@@ -202,7 +202,7 @@ def test_evaluate_is_mean_cross_entropy_and_share_of_hits(tiny_model, tiny_data)
 def test_evaluation_in_chunks_equals_evaluation_at_once(digits, monkeypatch):
     model = lt.build_model("mlp_20", seed=0, data=digits)
     whole = lt.evaluate(model, digits)
-    monkeypatch.setattr("lth_tutorial.training._EVALUATION_CHUNK", 100)
+    monkeypatch.setattr("lth_tutorial.evaluation._CHUNK", 100)
     assert lt.evaluate(model, digits) == pytest.approx(whole, abs=1e-6)
 
 
