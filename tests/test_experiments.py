@@ -1,10 +1,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 import lth_tutorial as lt
+import lth_tutorial.replicates
 from lth_tutorial.experiments import EXPERIMENTS, experiment, run, scaled
 from lth_tutorial.experiments.__main__ import main
 
@@ -62,18 +67,85 @@ def test_a_run_at_smoke_scale_writes_a_record_that_loads(tmp_path, digits):
     assert set(table["verdict"]) == {"single run"}
 
 
-def test_the_command_line_lists_shows_and_runs(tmp_path, capsys, monkeypatch):
+def test_the_convolutional_experiment_runs_at_smoke_scale():
+    """No record on CIFAR without a GPU; that the experiment runs is shown on random images."""
+    x = torch.randint(256, (300, 3, 32, 32), dtype=torch.uint8)
+    y = torch.arange(300) % 10
+    data = lt.make_dataset(
+        "noise", (x[:200], y[:200]), (x[200:250], y[200:250]), (x[250:], y[250:])
+    )
+    design = experiment("cifar10-conv2-imp")
+    design = replace(design, seeds=(0,), imp=replace(design.imp, rounds=1))
+    rows, _ = run(design, data, scale=1e-4)
+    assert lt.widen(rows).groupby("arm").size().to_dict() == dict.fromkeys(design.arms, 2)
+    ticket = rows[(rows["arm"] == "ticket") & (rows["round"] == 1)]
+    assert ticket["density"].unique() == pytest.approx([0.801], abs=5e-4)
+
+
+def test_the_command_line_lists_shows_and_runs(tmp_path, capsys, one_seed, home):
     assert main(["list"]) == 0
     listed = capsys.readouterr().out
     assert all(design.name in listed for design in EXPERIMENTS)
-    assert "tickets-match: " in listed
+    assert "tickets-match: " in listed and "cifar10-conv2-imp: not yet run" in listed
     assert main(["show", "mnist-lenet-imp"]) == 0
     assert "50000" in capsys.readouterr().out
-    few = tuple(replace(design, seeds=(0,)) for design in EXPERIMENTS)
-    monkeypatch.setattr("lth_tutorial.experiments.EXPERIMENTS", few)
     command = ["run", "digits-winning-tickets", "--scale", "0.02", "--out", str(tmp_path)]
     assert main(command) == 0
     assert lt.recorded(root=tmp_path) == ["digits-winning-tickets"]
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def one_seed(monkeypatch):
+    few = tuple(replace(design, seeds=(0,)) for design in EXPERIMENTS)
+    monkeypatch.setattr("lth_tutorial.experiments.EXPERIMENTS", few)
+
+
+def test_a_killed_run_continues_and_clears_up(tmp_path, capsys, monkeypatch, home, one_seed):
+    command = ["run", "digits-winning-tickets", "--scale", "0.02", "--out", str(tmp_path / "a")]
+    killed = {"left": 3}
+    fit = lth_tutorial.replicates.fit
+
+    def fit_thrice(*arguments, **options):
+        killed["left"] -= 1
+        if killed["left"] < 0:
+            raise RuntimeError("killed")
+        return fit(*arguments, **options)
+
+    with monkeypatch.context() as short:
+        short.setattr("lth_tutorial.replicates.fit", fit_thrice)
+        assert main(command) == 2
+    assert list(home.rglob("result-0.safetensors")) and not list(tmp_path.glob("a/*"))
+    assert main(command) == 0
+    assert "continuing from" in capsys.readouterr().out
+    assert not list(home.rglob("*.safetensors"))
+    assert lt.load_provenance("digits-winning-tickets", root=tmp_path / "a")["resumed"]
+    command[-1] = str(tmp_path / "b")
+    assert main(command) == 0
+    name = "digits-winning-tickets.csv"
+    assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_folder_of_images_stands_in_for_the_data_set(tmp_path, home, one_seed):
+    for split in ("train", "test"):
+        for label in range(3):
+            (tmp_path / "images" / split / str(label)).mkdir(parents=True)
+            for i in range(25):
+                pixels = np.random.default_rng(i).integers(0, 256, (8, 8), dtype=np.uint8)
+                path = tmp_path / "images" / split / str(label) / f"{i}.png"
+                Image.fromarray(pixels).save(path)
+    folder, work = f"folder:{tmp_path / 'images'}", tmp_path / "work"
+    command = ["run", "digits-winning-tickets", "--scale", "0.01", "--data", folder]
+    assert main([*command, "--out", str(tmp_path), "--workdir", str(work)]) == 0
+    rows = lt.load_rows("digits-winning-tickets", root=tmp_path)
+    assert rows["data"].unique() == ["folder:images"] and list(work.rglob("rows.json"))
+    about = lt.load_provenance("digits-winning-tickets", root=tmp_path)
+    assert about["command"].endswith("--scale 0.01 --data folder:images")
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,18 @@ CLAIMS: tuple[Claim, ...] = (
         mnist=Setting("3.6 % of weights", (_ticket_minus("one_shot", 15, 0.003),)),
     ),
     Claim(
+        "convolutional-tickets", 4,
+        "Tickets of a convolutional network generalise better than the dense network, and sooner.",
+        f"{_PAPER}, section 3", "cifar10-conv2-imp", "Conv-2 on CIFAR-10, Adam, 20,000 steps",
+        (Setting("8.8 % of weights", (
+            Effect(
+                "accuracy at early stopping: ticket − dense",
+                difference("early_stop_accuracy", "ticket", "dense", round=11), 0.01,
+            ),
+            _sooner("early_stop_step", "dense", 11),
+        )),),
+    ),
+    Claim(
         "masks-know", 4,
         "A ticket's mask alone lifts the untrained network far above chance.",
         "Zhou et al. 2019, section 5", "digits-winning-tickets", _LIVE,

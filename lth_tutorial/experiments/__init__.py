@@ -80,6 +80,26 @@ EXPERIMENTS = (
         ),
         seeds=tuple(range(5)),
     ),
+    Experiment(
+        name="cifar10-conv2-imp",
+        chapter=4,
+        question="Do convolutional tickets generalise better than the dense network?",
+        dataset="cifar10",
+        model="conv_2",
+        train=TrainConfig(steps=20_000, batch_size=60, optimizer="adam", lr=2e-4, eval_every=100),
+        imp=IMPConfig(
+            rounds=16,
+            fraction={
+                "conv1.weight": 0.1,
+                "conv2.weight": 0.1,
+                "fc1.weight": 0.2,
+                "fc2.weight": 0.2,
+                "output.weight": 0.1,
+            },
+            scope="layer",
+        ),
+        seeds=tuple(range(3)),
+    ),
 )
 
 
@@ -120,19 +140,26 @@ def scaled(design: Experiment, scale: float) -> Experiment:
     return replace(design, train=train, imp=imp)
 
 
-def run(design: Experiment, data: Dataset, *, scale: float = 1.0) -> tuple[pd.DataFrame, dict]:
+def run(
+    design: Experiment, data: Dataset, *, scale: float = 1.0, workdir: str | Path | None = None
+) -> tuple[pd.DataFrame, dict]:
     """Run an experiment and return its long rows and their provenance.
 
     Args:
         data: usually `load_dataset(design.dataset)`; its name is written into the rows.
         scale: see `scaled`.
+        workdir: folder to continue from, as for `lottery_experiment`.
     """
     started, chosen = time.time(), scaled(design, scale)
+    resumed = workdir is not None and Path(workdir, "identity.json").exists()
     wide = lottery_experiment(
-        chosen.model, data, chosen.train, chosen.imp, arms=chosen.arms, seeds=chosen.seeds
-    )
+        chosen.model, data, chosen.train, chosen.imp, arms=chosen.arms, seeds=chosen.seeds,
+        workdir=workdir,
+    )  # fmt: skip
     rows = lengthen(wide, record=design.name, data=data.name, scale=scale)
     option = "" if scale == 1 else f" --scale {scale:g}"
+    option += "" if data.name == design.dataset else f" --data {data.name}"
+    option += "" if data.device.type == "cpu" else f" --device {data.device.type}"
     provenance = {
         "command": f"python -m lth_tutorial.experiments run {design.name}{option}",
         "commit": _commit(),
@@ -140,6 +167,7 @@ def run(design: Experiment, data: Dataset, *, scale: float = 1.0) -> tuple[pd.Da
         "device": _device_name(data),
         "date": datetime.date.today().isoformat(),
         "wall_time_s": round(time.time() - started, 1),
+        "resumed": resumed,  # then the time is that of the last part
         "seeds": list(chosen.seeds),
         "scale": scale,
         "data": data.name,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 from lth_tutorial.claims import claims
 from lth_tutorial.datasets import load_dataset
@@ -23,9 +25,15 @@ def main(arguments: list[str] | None = None) -> int:
     runner = commands.add_parser("run", help="measure one; writes NAME.csv and NAME.json")
     runner.add_argument("name")
     runner.add_argument("--scale", type=float, default=1.0, help="multiplies steps, in (0, 1]")
+    runner.add_argument("--data", help="another data set: a name, or folder:PATH with images")
     runner.add_argument("--root", help="folder of downloaded data sets")
     runner.add_argument("--device", default="cpu")
     runner.add_argument("--out", help="folder for the record (default: the package's records)")
+    runner.add_argument(
+        "--workdir",
+        help="folder to continue from if the run is killed; kept afterwards (default: one in "
+        "~/.cache/lth_tutorial/runs, removed when the record is written)",
+    )
     options = parser.parse_args(arguments)
     try:
         if options.command == "list":
@@ -79,9 +87,20 @@ def run_one(options: argparse.Namespace) -> None:
                 f"{options.scale:g} would replace; name another folder with --out"
             )
     limit_threads()
-    data = load_dataset(design.dataset, root=options.root, device=options.device)
-    rows, provenance = run(design, data, scale=options.scale)
+    name = options.data or design.dataset
+    data = load_dataset(name, root=options.root, device=options.device)
+    workdir = options.workdir or _default_workdir(options.name, data.name, options.scale)
+    if Path(workdir).exists():
+        print(f"continuing from {workdir}")
+    rows, provenance = run(design, data, scale=options.scale, workdir=workdir)
     print(f"wrote {save_rows(rows, design.name, provenance, root=options.out)}")
+    if options.workdir is None:
+        shutil.rmtree(workdir)
+
+
+def _default_workdir(name: str, data: str, scale: float) -> Path:
+    folder = f"{name}-{data.replace(':', '-')}-{scale:g}"
+    return Path.home() / ".cache" / "lth_tutorial" / "runs" / folder
 
 
 if __name__ == "__main__":
