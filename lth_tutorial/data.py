@@ -282,11 +282,12 @@ def _check_split(name: str, split: str, x: Tensor, y: Tensor, like: Tensor) -> N
 
 
 def _channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    # float64, in slices: a float copy of all of CIFAR-10 would need 1.2 GB.
+    # float64, in slices: a float copy of all of CIFAR-10 would need 1.2 GB, and what large slices
+    # need is not given back to the system.
     channels = x.shape[1]
     total = torch.zeros(channels, dtype=torch.float64, device=x.device)
     squares, count = torch.zeros_like(total), 0
-    for part in x.split(5_000):
+    for part in x.split(200):
         part = part.transpose(0, 1).reshape(channels, -1).double()
         total, squares = total + part.sum(dim=1), squares + (part * part).sum(dim=1)
         count += part.shape[1]
