@@ -11,11 +11,14 @@ from lth_tutorial.arms import lottery_experiment
 from lth_tutorial.checkpoints import DamagedFileWarning
 from lth_tutorial.claims import CLAIMS, Claim, claims
 from lth_tutorial.config import IMPConfig, TrainConfig, learning_rate
+from lth_tutorial.connectivity import Barrier, barrier, interpolate
 from lth_tutorial.criteria import Scores, magnitude_scores, random_scores
 from lth_tutorial.data import Dataset, batch_indices, make_dataset
 from lth_tutorial.datasets import load_dataset
 from lth_tutorial.evaluation import evaluate
 from lth_tutorial.explore import Explorer, explore
+from lth_tutorial.instability import instability
+from lth_tutorial.landscape import Plane, plane, round_barriers
 from lth_tutorial.lottery import IMPRound, iterative_magnitude_pruning, rewind_
 from lth_tutorial.masks import (
     Mask,
@@ -56,6 +59,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "apply_mask_",
+    "Barrier",
+    "barrier",
     "batch_indices",
     "build_model",
     "check",
@@ -73,6 +78,8 @@ __all__ = [
     "Explorer",
     "IMPConfig",
     "IMPRound",
+    "instability",
+    "interpolate",
     "Interval",
     "iterative_magnitude_pruning",
     "keep_best",
@@ -94,6 +101,8 @@ __all__ = [
     "overlap",
     "paired_difference",
     "pick_device",
+    "Plane",
+    "plane",
     "plotting",
     "prune",
     "prune_like",
@@ -101,6 +110,7 @@ __all__ = [
     "recorded",
     "reinitialize",
     "rewind_",
+    "round_barriers",
     "save_mask",
     "save_rows",
     "Scores",

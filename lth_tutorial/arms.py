@@ -100,7 +100,7 @@ def lottery_experiment(
     import pandas as pd
 
     arms, seeds = _check_design(arms, seeds, imp_config)
-    build = _builder(model, data)
+    build = model_builder(model, data)
     first, again, other = (build(s) for s in (seeds[0], seeds[0], seeds[0] + OTHER_INITIALIZATION))
     check_fits(first, train_config, imp_config)
     _check_seeding(seeds[0], first, again, other)
@@ -261,7 +261,9 @@ def _row(arm: str, seed: int, model: nn.Module, data: Dataset, current: IMPRound
     }
 
 
-def _builder(model: str | Callable[[int], nn.Module], data: Dataset) -> Callable[[int], nn.Module]:
+def model_builder(
+    model: str | Callable[[int], nn.Module], data: Dataset
+) -> Callable[[int], nn.Module]:
     """Return a function from a seed to a model on data's device."""
     if isinstance(model, nn.Module) or not (isinstance(model, str) or callable(model)):
         raise ValueError(

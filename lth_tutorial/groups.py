@@ -7,7 +7,7 @@ is one batched product for all of them, which for small networks is several time
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -69,16 +69,15 @@ class Stack:
     """
 
     is_random = False
+    momentum: float | None = None  # of batch norm's statistics, in place of the layers' own
 
-    def __init__(self, models: Sequence[nn.Module]) -> None:
+    def __init__(self, models: Sequence[nn.Module], states: Sequence[State] = ()) -> None:
+        """Stack models; with `states`, their structure with those weights."""
         self.models, self.size, self.training = list(models), len(models), True
-        self.parameters = {
-            name: parameter.requires_grad_()
-            for name, parameter in _stacked(dict(m.named_parameters()) for m in models).items()
-        }
-        self.buffers = _stacked(dict(m.named_buffers()) for m in models)
-        every = self.parameters | self.buffers
-        self.tensors = {name: every[name] for name in models[0].state_dict()}
+        self.tensors = _stacked(states or [model.state_dict() for model in models])
+        trained = {name for name, _ in models[0].named_parameters()}
+        self.parameters = {n: t.requires_grad_() for n, t in self.tensors.items() if n in trained}
+        self.buffers = {n: t for n, t in self.tensors.items() if n not in trained}
         # Not named_children(), which names a module once that stands in two places.
         self.layers = list(models[0]._modules.items())
 
@@ -126,7 +125,8 @@ class Stack:
             self.buffers[f"{name}.num_batches_tracked"].add_(1)
         return F.batch_norm(
             x, mean.view(-1), var.view(-1), None if weight is None else weight.flatten(),
-            None if bias is None else bias.flatten(), self.training, layer.momentum, layer.eps,
+            None if bias is None else bias.flatten(), self.training,
+            layer.momentum if self.momentum is None else self.momentum, layer.eps,
         )  # fmt: skip
 
     def combine(self, tensors: Sequence[Tensor]) -> Tensor:
@@ -145,9 +145,8 @@ class Stack:
                 tensor.copy_(self.tensors[name][i])
 
 
-def _stacked(each: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
-    named = list(each)
-    return {name: torch.stack([one[name].detach() for one in named]) for name in named[0]}
+def _stacked(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([one[name].detach() for one in states]) for name in states[0]}
 
 
 def can_stack(models: Sequence[nn.Module]) -> bool:

@@ -5,6 +5,7 @@ Run with `make bench`; the table is printed. Bounds are asserted, so that a slow
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import struct
 import subprocess
@@ -172,6 +173,48 @@ def test_two_processes_against_one(capsys):
     report(
         capsys, "two processes over one, LeNet-300-100", ratio(lambda: go(2), lambda: go(1), 3), 1.8
     )
+
+
+def test_a_barrier_against_evaluating_its_networks(capsys):
+    """21 points of a 64-64-64-64-64-64-10 network on the digits' test images."""
+    data = lt.load_dataset("digits")
+    model = lt.build_model("mlp_64_64_64_64_64", seed=0, data=data)
+    a, b = (lt.snapshot(lt.build_model("mlp_64_64_64_64_64", seed=s, data=data)) for s in (0, 1))
+    networks = [lt.build_model("mlp_64_64_64_64_64", seed=s, data=data) for s in range(21)]
+    value = ratio(
+        lambda: lt.barrier(model, a, b, data, points=21),
+        lambda: [lt.evaluate(network, data) for network in networks],
+        repeats=15,
+    )
+    report(capsys, "a barrier of 21 points, over evaluating 21 networks", value, 1 / 1.3)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_instability_against_a_loop_over_seeds(capsys, batch_norm):
+    """The two deep networks of the chapter on the digits, eight seeds, two branch steps."""
+    data = lt.load_dataset("digits")
+    config = lt.TrainConfig(steps=200, batch_size=10 if batch_norm else 20, lr=0.05)
+
+    def build(seed: int) -> torch.nn.Module:
+        widths = [64] * 6
+        layers = [torch.nn.Flatten()]
+        for n, m in itertools.pairwise(widths):
+            norm = [torch.nn.BatchNorm1d(m)] if batch_norm else []
+            layers += [torch.nn.Linear(n, m), *norm, torch.nn.ReLU()]
+        model = torch.nn.Sequential(*layers, torch.nn.Linear(64, 10))
+        lt.reinitialize(model, seed)
+        return model
+
+    def go(seeds) -> None:
+        lt.instability(build, data, config, branch_steps=[0, 100], seeds=seeds)
+
+    def loop() -> None:
+        for seed in range(8):
+            go([seed])
+
+    value = ratio(lambda: go(range(8)), loop, repeats=3)
+    norm = "with" if batch_norm else "without"
+    report(capsys, f"instability of eight seeds over a loop, {norm} batch norm", value, 1.8)
 
 
 def measured(program: str, *arguments: str) -> float:

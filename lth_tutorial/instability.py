@@ -1,0 +1,150 @@
+"""Instability analysis: from which step on does the noise of the data order not matter?
+
+A network is trained to step k and copied; the copies finish on different orders of the data, and
+the barrier between them is measured.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from lth_tutorial.arms import model_builder
+from lth_tutorial.checkpoints import within
+from lth_tutorial.config import TrainConfig
+from lth_tutorial.connectivity import BatchNorm, barrier
+from lth_tutorial.data import Dataset
+from lth_tutorial.lottery import converged, train_all
+from lth_tutorial.masks import Mask
+from lth_tutorial.outcome import TrainResult
+from lth_tutorial.runtime import is_whole, progress_bar
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BRANCH = 10_000_000
+"""Times (1 + number of the branch), added to a seed to draw a branch's own order of the data."""
+
+
+def instability(
+    model: str | Callable[[int], nn.Module],
+    data: Dataset,
+    train_config: TrainConfig,
+    *,
+    branch_steps: Sequence[int],
+    seeds: Sequence[int],
+    branches: int = 2,
+    masks: Mapping[int, Mask] | None = None,
+    points: int = 11,
+    split: str = "test",
+    batch_norm: BatchNorm = "reestimate",
+    workdir: str | Path | None = None,
+) -> pd.DataFrame:
+    """Measure from which step on training is stable to the noise of the data order.
+
+    Each seed's network is trained to the last branch step. From its weights at every branch step,
+    copies with their own data order (and augmentation) finish the run, with empty momentum; the
+    barrier between each two of them is measured.
+
+    Args:
+        model: a name for `build_model`, or a function from a seed to a module.
+        branch_steps: steps k at which to branch, different, from 0 up to before the last step.
+        seeds: replicates.
+        branches: copies per seed and step; every pair of them gives a row.
+        masks: one per seed, applied to the weights at step k: the instability of a ticket.
+        points, split, batch_norm: as for `barrier`.
+        workdir: folder to continue from, as for `train`.
+
+    Returns:
+        A frame with the columns branch_step, seed, branch_a, branch_b, height, loss_height,
+        error_a, error_b, max_error, and diverged (True if training of a branch, or up to it,
+        became NaN or infinite: then there is no height, whatever the line looks like).
+
+    Raises:
+        ValueError: for branch steps that are repeated or outside the run, fewer than two branches,
+            repeated seeds, or masks that do not fit.
+
+    Warns:
+        DivergenceWarning: naming step and data seed.
+
+    Source: Frankle et al. 2020 (linear mode connectivity), section 2.
+    """
+    import pandas as pd
+
+    branch_steps, seeds = list(branch_steps), list(seeds)
+    _check_branches(branch_steps, seeds, branches, masks, train_config)
+    build = model_builder(model, data)
+    trunk_end = max(branch_steps)
+    total = trunk_end + branches * sum(train_config.steps - k for k in branch_steps)
+    rows = []
+    with progress_bar(total * len(seeds), "instability") as bar:
+        trunk = train_all(
+            {seed: build(seed) for seed in seeds}, data, train_config, stop_step=trunk_end,
+            save_at=branch_steps, on_step=bar.update,
+            workdir=within(workdir, "trunk_" + "_".join(map(str, sorted(branch_steps)))),
+        )  # fmt: skip
+        for k in branch_steps:
+            ends = _branch(
+                build, data, train_config, k, trunk, branches, masks, bar.update,
+                within(workdir, f"branch_{k}"),
+            )  # fmt: skip
+            for seed in seeds:
+                for i, j in itertools.combinations(range(branches), 2):
+                    pair = [ends.get((seed, branch)) for branch in (i, j)]
+                    measured = _measure(
+                        build(seed), pair, data, points=points, split=split, batch_norm=batch_norm,
+                        mask=masks[seed] if masks else None,
+                    )  # fmt: skip
+                    row = {"branch_step": k, "seed": seed, "branch_a": i, "branch_b": j}
+                    rows.append(row | measured)
+    return pd.DataFrame(rows)
+
+
+def _branch(
+    build, data, config, k, trunk, branches, masks, on_step, workdir
+) -> dict[tuple[int, int], TrainResult]:
+    """Return the finished copies by seed and number of the branch."""
+    keys = [(s, i) for s, r in trunk.items() if converged(r) for i in range(branches)]
+    if not keys:
+        return {}
+    models = {}
+    for seed, i in keys:
+        models[seed + BRANCH * (i + 1)] = branch = build(seed)
+        branch.load_state_dict(trunk[seed].snapshots[k])
+    each_mask = [masks[seed] for seed, _ in keys] if masks else None
+    results = train_all(
+        models, data, config, masks=each_mask, start_step=k, on_step=on_step, workdir=workdir
+    )
+    return dict(zip(keys, results.values(), strict=True))
+
+
+def _measure(model: nn.Module, pair: list[TrainResult | None], data: Dataset, **options) -> dict:
+    if any(result is None or not converged(result) for result in pair):
+        columns = ("height", "loss_height", "error_a", "error_b", "max_error")
+        return dict.fromkeys(columns, math.nan) | {"diverged": True}
+    found = barrier(model, pair[0].final, pair[1].final, data, **options)
+    return found.summary() | {"diverged": False}
+
+
+def _check_branches(branch_steps, seeds, branches, masks, config: TrainConfig) -> None:
+    good = all(is_whole(k) and 0 <= k < config.steps for k in branch_steps)
+    if not branch_steps or not good or len(set(branch_steps)) < len(branch_steps):
+        raise ValueError(
+            f"branch_steps are one or more different steps in 0 … {config.steps - 1}; "
+            f"got {branch_steps}"
+        )
+    if not is_whole(branches) or branches < 2:
+        raise ValueError(f"a barrier needs 2 or more branches; got {branches!r}")
+    whole = all(is_whole(seed) and 0 <= seed < BRANCH for seed in seeds)
+    if not seeds or not whole or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"seeds are one or more different whole numbers in 0 … {BRANCH - 1}; got {seeds}"
+        )
+    missing = [seed for seed in seeds if masks is not None and seed not in masks]
+    if missing:
+        raise ValueError(f"masks needs one mask per seed; none for {missing}")
