@@ -181,6 +181,12 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         raise
 
 
+def check_writable(root: str | Path | None) -> None:
+    """Raise an OSError, naming the folder, unless a record can be written there."""
+    write_atomically(_records(root) / ".probe", b"")
+    (_records(root) / ".probe").unlink()
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed processes left of files half written; another process may be at work."""
     for path in folder.glob(".*"):

@@ -162,6 +162,20 @@ def test_the_command_line_answers_bad_input_with_one_line(arguments, message, ca
     assert message in error and error.count("\n") == 1
 
 
+def test_a_folder_that_cannot_be_written_is_said_before_anything_runs(
+    tmp_path, capsys, monkeypatch
+):
+    def run(*arguments, **options):
+        raise AssertionError("nothing may run")
+
+    monkeypatch.setattr("lth_tutorial.experiments.__main__.run", run)
+    (tmp_path / "file").write_text("")
+    out = str(tmp_path / "file" / "records")
+    assert main(["run", "digits-winning-tickets", "--scale", "0.02", "--out", out]) == 2
+    error = capsys.readouterr().err
+    assert "cannot write" in error and out in error
+
+
 def test_a_smaller_run_does_not_replace_a_record(capsys):
     assert main(["run", "digits-winning-tickets", "--scale", "0.02"]) == 2
     assert "which a run at scale 0.02 would replace" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from pathlib import Path
 from lth_tutorial.claims import claims
 from lth_tutorial.datasets import load_dataset
 from lth_tutorial.experiments import EXPERIMENTS, experiment, run, scaled
-from lth_tutorial.records import load_provenance, recorded, save_rows
+from lth_tutorial.records import check_writable, load_provenance, recorded, save_rows
 from lth_tutorial.runtime import limit_threads
 
 
@@ -86,6 +86,7 @@ def run_one(options: argparse.Namespace) -> None:
                 f"there is a record of {options.name} at scale {existing:g}, which a run at scale "
                 f"{options.scale:g} would replace; name another folder with --out"
             )
+    check_writable(options.out)
     limit_threads()
     name = options.data or design.dataset
     data = load_dataset(name, root=options.root, device=options.device)
