@@ -162,9 +162,7 @@ def test_the_command_line_answers_bad_input_with_one_line(arguments, message, ca
     assert message in error and error.count("\n") == 1
 
 
-def test_a_folder_that_cannot_be_written_is_said_at_once(
-    tmp_path, capsys, monkeypatch
-):
+def test_a_folder_that_cannot_be_written_is_said_at_once(tmp_path, capsys, monkeypatch):
     def run(*arguments, **options):
         raise AssertionError("nothing may run")
 
