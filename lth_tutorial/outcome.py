@@ -62,8 +62,9 @@ class TrainResult:
     @property
     def snapshots(self) -> dict[int, State]:
         """Copies of the state at the steps asked for."""
-        names = sorted(name for name in self.states if name.startswith(SNAPSHOT))
-        return {int(name.removeprefix(SNAPSHOT)): self.states[name] for name in names}
+        names = (name for name in self.states if name.startswith(SNAPSHOT))
+        steps = sorted(int(name.removeprefix(SNAPSHOT)) for name in names)
+        return {step: self.states[f"{SNAPSHOT}{step}"] for step in steps}
 
     @property
     def early_stop_step(self) -> int | None:

@@ -8,7 +8,14 @@ from lth_tutorial import exercises as check
 from lth_tutorial.masks import shuffle_within_layers
 from lth_tutorial.pruning import prune
 
-ALL_CHECKS = [check.remaining_weights, check.magnitude_pruning, check.rewind, check.control]
+BY_HAND = [check.density_after_rounds, check.remaining_weights]
+OF_FUNCTIONS = [
+    check.remove_neurons,
+    check.masked_step,
+    check.magnitude_pruning,
+    check.rewind,
+    check.control,
+]
 
 
 def assert_names(outcome, *words):
@@ -17,13 +24,13 @@ def assert_names(outcome, *words):
     assert not missing, f"{missing} not in: {outcome.message}"
 
 
-@pytest.mark.parametrize("one", ALL_CHECKS)
+@pytest.mark.parametrize("one", BY_HAND + OF_FUNCTIONS)
 def test_an_open_exercise_is_not_attempted_yet(one):
     assert one(None) == one() == check.Check(None, "not attempted yet")
     assert not one(None)
 
 
-@pytest.mark.parametrize("one", ALL_CHECKS[1:])
+@pytest.mark.parametrize("one", OF_FUNCTIONS)
 def test_a_function_that_raises_is_a_failed_check_with_its_text(one):
     def broken(*arguments):
         raise KeyError("fc9.weight")
@@ -31,17 +38,17 @@ def test_a_function_that_raises_is_a_failed_check_with_its_text(one):
     assert_names(one(broken), "your function raised KeyError", "fc9.weight")
 
 
-@pytest.mark.parametrize("one", ALL_CHECKS[1:])
+@pytest.mark.parametrize("one", OF_FUNCTIONS)
 def test_a_function_with_the_wrong_signature_is_a_failed_check(one):
     assert_names(one(lambda: None), "your function raised TypeError")
 
 
-@pytest.mark.parametrize("one", ALL_CHECKS[1:])
+@pytest.mark.parametrize("one", OF_FUNCTIONS)
 def test_something_that_is_no_function_is_a_failed_check(one):
     assert_names(one(3), "takes the function itself", "int")
 
 
-@pytest.mark.parametrize("one", ALL_CHECKS[1:])
+@pytest.mark.parametrize("one", OF_FUNCTIONS)
 def test_a_stub_that_raises_not_implemented_is_open(one):
     def stub(*arguments):
         raise NotImplementedError
@@ -49,7 +56,7 @@ def test_a_stub_that_raises_not_implemented_is_open(one):
     assert one(stub).passed is None
 
 
-@pytest.mark.parametrize("one", [check.magnitude_pruning, check.control])
+@pytest.mark.parametrize("one", [check.remove_neurons, check.magnitude_pruning, check.control])
 def test_a_stub_that_returns_nothing_is_open_and_mentions_return(one):
     outcome = one(lambda *arguments: None)
     assert outcome.passed is None and "`return` is missing" in outcome.message
@@ -73,6 +80,137 @@ def test_checks_leave_the_global_random_state_alone():
     torch.manual_seed(5)
     assert check.control(seeded)
     assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize("answer", [0.2401, 0.24, "0.24", torch.tensor(0.2401)])
+def test_the_right_density_passes(answer):
+    assert check.density_after_rounds(answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (-0.2, ("what *remains*", "do not add up")),
+        (0.7599, ("share *removed*", "density is the share kept")),
+        (0.0081, ("not the share kept",)),
+        (0.343, ("one round short",)),
+        (0.168, ("one round too many",)),
+        (0.7, ("first round",)),
+        (24.01, ("percentage",)),
+        (0.5, ("1,000 weights",)),
+        ("half", ("a number in [0, 1]", "'half'")),
+        (True, ("a number in [0, 1]",)),
+        (float("nan"), ("a number in [0, 1]",)),
+    ],
+)
+def test_a_wrong_density_is_told_which_idea_it_missed(answer, words):
+    assert_names(check.density_after_rounds(answer), *words)
+
+
+def test_right_removal_of_neurons_passes():
+    assert check.remove_neurons(lambda w1, b1, w2, kept: (w1[kept], b1[kept], w2[:, kept]))
+    assert check.remove_neurons(
+        lambda w1, b1, w2, kept: [
+            torch.stack([row for row, k in zip(w1, kept, strict=True) if k]),
+            b1.masked_select(kept),
+            w2.T[kept].T,
+        ]
+    )
+
+
+def silences_in_place(w1, b1, w2, kept):
+    w1[~kept] = 0
+    return w1[kept], b1[kept], w2[:, kept]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda w1, b1, w2, k: (w1[~k], b1[~k], w2[:, ~k]), ("True means *kept*",)),
+        (lambda w1, b1, w2, k: (w1 * k[:, None], b1 * k, w2 * k), ("is masking", "its column")),
+        (lambda w1, b1, w2, k: (w1[k], b1, w2[:, k]), ("takes its bias along",)),
+        (lambda w1, b1, w2, k: (w1[k], b1[k], w2), ("a *column* of w2",)),
+        (lambda w1, b1, w2, k: (w1[k], b1[k], w2[:, : k.sum()]), ("other values in w2",)),
+        (lambda w1, b1, w2, k: (w1[k], b1[k]), ("three tensors",)),
+        (lambda w1, b1, w2, k: (w1[k], b1[k], 3), ("new w2 is a tensor", "int")),
+        (silences_in_place, ("changed its input `w1`",)),
+    ],
+)
+def test_a_wrong_removal_is_told_which_idea_it_missed(wrong, words):
+    assert_names(check.remove_neurons(wrong), *words)
+
+
+def apply(model, mask):
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in mask:
+                parameter.mul_(mask[name])
+
+
+def right_step(model, mask, optimizer, loss):
+    optimizer.zero_grad()
+    loss().backward()
+    optimizer.step()
+    apply(model, mask)
+
+
+def masks_gradients(model, mask, optimizer, loss):
+    optimizer.zero_grad()
+    loss().backward()
+    for name, parameter in model.named_parameters():
+        if name in mask:
+            parameter.grad.mul_(mask[name])
+    optimizer.step()
+
+
+def masks_before(model, mask, optimizer, loss):
+    apply(model, mask)
+    optimizer.zero_grad()
+    loss().backward()
+    optimizer.step()
+
+
+def adds_old_gradients(model, mask, optimizer, loss):
+    loss().backward()
+    optimizer.step()
+    apply(model, mask)
+
+
+def steps_twice(model, mask, optimizer, loss):
+    right_step(model, mask, optimizer, loss)
+    optimizer.step()
+    apply(model, mask)
+
+
+def silences_biases(model, mask, optimizer, loss):
+    right_step(model, mask, optimizer, loss)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.mul_(mask.get(name, 0.0))
+
+
+def inverts(model, mask, optimizer, loss):
+    right_step(model, {name: ~kept for name, kept in mask.items()}, optimizer, loss)
+
+
+def test_the_right_masked_step_passes():
+    assert check.masked_step(right_step), check.masked_step(right_step)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (masks_gradients, ("came back", "averages", "*after*")),
+        (masks_before, ("came back", "*after*", "with SGD")),
+        (adds_old_gradients, ("zero_grad",)),
+        (steps_twice, ("more than one step",)),
+        (silences_biases, ("biases have no mask",)),
+        (inverts, ("True means *kept*",)),
+        (lambda model, mask, optimizer, loss: None, ("nothing moved",)),
+    ],
+)
+def test_a_wrong_step_is_told_which_idea_it_missed(wrong, words):
+    assert_names(check.masked_step(wrong), *words)
 
 
 RIGHT = 120_422 + 15_360 + 729

@@ -42,6 +42,16 @@ def make_rows(loss=0.0, seeds=5, rounds=4, arms=ARMS):
     return pd.DataFrame(rows)
 
 
+def pruned_layer():
+    """Return a state of 40 weights and the mask of the larger half."""
+    weight = torch.linspace(-1, 1, 40).view(5, 8)
+    return {"fc1.weight": weight}, {"fc1.weight": weight.abs() > 0.5}
+
+
+def removal_rows():
+    return make_rows(arms=("one_shot", "no_retraining"))
+
+
 def all_figures():
     rows, kept = make_rows(), torch.ones(10, 64, dtype=torch.bool)
     return {
@@ -52,6 +62,7 @@ def all_figures():
         "mask": plotting.mask_image(kept, (8, 8)),
         "mask and arms": plotting.mask_and_arms(kept, (8, 8), rows, round=2),
         "grids": plotting.weight_grids({"initial": torch.randn(3, 9), "kept": torch.eye(3, 9)}),
+        "weights": plotting.weights_and_accuracy(*pruned_layer(), (2, 4), removal_rows(), round=1),
         "placeholder": plotting.not_yet_run("mnist-lenet"),
     }
 
@@ -237,6 +248,28 @@ def test_differences_are_paired_by_seed():
     assert max(end[1][1] - end[0][1] for end in ends) < 0.5
     assert "percentage points" in words(figure) and "minus dense network" in words(figure)
     assert axes.get_lines()[0].get_ydata() == [0, 0]
+
+
+def test_the_histogram_is_cut_at_the_smallest_magnitude_kept():
+    state, mask = pruned_layer()
+    figure = plotting.weights_and_accuracy(state, mask, (2, 4), removal_rows(), round=1)
+    cut = state["fc1.weight"][mask["fc1.weight"]].abs().min().item()
+    cuts = [one.get_xdata()[0] for one in figure.axes[0].get_lines()]
+    assert cuts == pytest.approx([-cut, cut])
+    shown = words(figure)
+    assert "kept" in shown and "before fine-tuning" in shown and "after fine-tuning" in shown
+    dense = {"fc1.weight": torch.ones(5, 8, dtype=torch.bool)}
+    whole = plotting.weights_and_accuracy(state, dense, (2, 4), removal_rows(), round=0)
+    assert not whole.axes[0].get_lines()
+
+
+def test_the_weights_figure_needs_both_arms_and_a_measured_round():
+    state, mask = pruned_layer()
+    with pytest.raises(ValueError, match="round 9 was not measured"):
+        plotting.weights_and_accuracy(state, mask, (2, 4), removal_rows(), round=9)
+    with pytest.raises(ValueError, match="no_retraining"):
+        rows = make_rows(arms=("one_shot",))
+        plotting.weights_and_accuracy(state, mask, (2, 4), rows, round=1)
 
 
 def test_a_mask_image_shows_kept_weights_relative_to_the_average_pixel():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lth_tutorial.claims import chapter_04
+from lth_tutorial.claims import chapter_01, chapter_04
 from lth_tutorial.claims.rules import Claim, Effect, Measured, Setting, difference
 from lth_tutorial.records import load_rows, recorded, widen
 from lth_tutorial.results import Interval
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CLAIMS", "Claim", "Effect", "Measured", "Setting", "claims", "difference"]
 
-CLAIMS: tuple[Claim, ...] = (*chapter_04.CLAIMS,)
+CLAIMS: tuple[Claim, ...] = (*chapter_01.CLAIMS, *chapter_04.CLAIMS)
 
 
 def claims(
@@ -33,6 +33,7 @@ def claims(
 
     Args:
         rows: wide rows by record name that replace the recorded ones, e.g. those of a live run.
+            Claims that are measured in their chapter only are listed where their rows are given.
         chapter: only the claims of this chapter.
         level: only "live" (the embedded digits) or only "full scale".
 
@@ -44,11 +45,14 @@ def claims(
 
     if level is not None:
         choose("level", level, ("live", "full scale"))
-    available = _Rows(rows or {})
+    rows = rows or {}
+    available = _Rows(rows)
     selected = [
         claim
         for claim in CLAIMS
-        if chapter in (None, claim.chapter) and level in (None, claim.level)
+        if chapter in (None, claim.chapter)
+        and level in (None, claim.level)
+        and (not claim.live_only or claim.record in rows)
     ]
     return pd.DataFrame([_table_row(claim, *available(claim.record)) for claim in selected])
 

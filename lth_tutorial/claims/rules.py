@@ -130,6 +130,7 @@ class Claim:
         network: network, data and training in words.
         settings: one or more settings with their criteria.
         minimum_n: replicates without which nothing is decided; more for small effects.
+        live_only: there is no record; the seeds that its chapter runs decide.
     """
 
     key: str
@@ -140,6 +141,7 @@ class Claim:
     network: str
     settings: tuple[Setting, ...]
     minimum_n: int = MINIMUM_REPLICATES
+    live_only: bool = False
 
     @property
     def level(self) -> str:

@@ -10,6 +10,16 @@ from __future__ import annotations
 from lth_tutorial.exercises.counting import remaining_weights
 from lth_tutorial.exercises.magnitude import magnitude_pruning
 from lth_tutorial.exercises.outcome import Check
+from lth_tutorial.exercises.removal import density_after_rounds, masked_step, remove_neurons
 from lth_tutorial.exercises.tickets import control, rewind
 
-__all__ = ["Check", "control", "magnitude_pruning", "remaining_weights", "rewind"]
+__all__ = [
+    "Check",
+    "density_after_rounds",
+    "remove_neurons",
+    "masked_step",
+    "remaining_weights",
+    "magnitude_pruning",
+    "rewind",
+    "control",
+]

@@ -19,6 +19,8 @@ METHODS: dict[str, dict[str, str]] = {
     "reinit": {"label": "re-initialised", "color": "#DD7711", "marker": "s"},
     "random": {"label": "random mask", "color": "#808080", "marker": "^"},
     "one_shot": {"label": "one-shot", "color": "#7A4419", "marker": "D"},
+    "fine_tuned": {"label": "in rounds, fine-tuned", "color": "#A6428A", "marker": "v"},
+    "no_retraining": {"label": "pruned, not retrained", "color": "#B2182B", "marker": "x"},
     "edge_popup": {"label": "supermask (edge-popup)", "color": "#009E73", "marker": "P"},
     "biprop": {"label": "supermask (biprop)", "color": "#00624A", "marker": "X"},
 }
