@@ -49,20 +49,27 @@ def lengthen(rows: pd.DataFrame, *, record: str, data: str, scale: float = 1.0) 
 
 
 def widen(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the whole-run measurements of one record with one column per metric.
+    """Return the measurements of one record with one column per metric.
+
+    There is a column `step` only where some rows belong to a step (of branching, of rewinding).
 
     Raises:
         ValueError: if the rows belong to several records, data sets or scales.
     """
+    import pandas as pd
+
     for column in ("record", "data", "scale"):
         if rows[column].nunique() > 1:
             raise ValueError(
                 f"these rows mix {column} {', '.join(map(str, rows[column].unique()))}; "
                 f"select one first"
             )
-    whole = rows[rows["step"].isna()]
-    wide = whole.pivot(index=list(KEYS), columns="metric", values="value").reset_index()
+    numbered = rows.assign(step=rows["step"].fillna(-1))  # a missing value is no key
+    wide = numbered.pivot(index=[*KEYS, "step"], columns="metric", values="value").reset_index()
     wide.columns.name = None
+    wide["step"] = wide["step"].astype("Int64").replace(-1, pd.NA)
+    if wide["step"].isna().all():
+        wide = wide.drop(columns="step")
     budgets = [c for c in wide.columns if c.startswith("steps_to_") and "censored" not in c]
     for flag in (f"{column}_censored" for column in budgets):
         wide[flag] = wide[flag].eq(1) if flag in wide else False

@@ -10,24 +10,29 @@ from PIL import Image
 
 import lth_tutorial as lt
 import lth_tutorial.replicates
-from lth_tutorial.experiments import EXPERIMENTS, experiment, run, scaled
+from lth_tutorial.experiments import EXPERIMENTS, Experiment, experiment, run, scaled
 from lth_tutorial.experiments.__main__ import main
+from lth_tutorial.experiments.design import InstabilityPart, LotteryPart
 
 
 def test_scale_multiplies_everything_counted_in_steps_and_nothing_else():
     design = experiment("mnist-lenet-imp")
-    design = replace(
-        design,
-        train=replace(design.train, lr_drops=(20_000,), warmup_steps=1_000),
-        imp=replace(design.imp, rewind_step=500),
+    (part,) = design.parts
+    part = replace(
+        part,
+        train=replace(part.train, lr_drops=(20_000,), warmup_steps=1_000),
+        imp=replace(part.imp, rewind_step=500),
     )
+    dense = InstabilityPart("lenet_300_100", part.train, branch_steps=(0, 1, 500, 1_000))
+    design = replace(design, parts=(part, dense))
     small = scaled(design, 0.1)
-    train, imp = small.train, small.imp
+    train, imp = small.parts[0].train, small.parts[0].imp
     assert (train.steps, train.lr_drops, train.warmup_steps, train.eval_every) == (
         5_000, (2_000,), 100, 25,
     )  # fmt: skip
     assert imp.rewind_step == 50 and imp.rounds == 20 and small.seeds == design.seeds
-    assert (train.lr, train.batch_size) == (design.train.lr, design.train.batch_size)
+    assert (train.lr, train.batch_size) == (part.train.lr, part.train.batch_size)
+    assert small.parts[1].train == train and small.parts[1].branch_steps == (0, 50, 100)
 
 
 @pytest.mark.parametrize("scale", [0, -1, 1.5, float("nan")])
@@ -38,7 +43,8 @@ def test_a_scale_out_of_range_is_refused(scale):
 
 def test_the_mnist_record_follows_the_papers_protocol():
     design = experiment("mnist-lenet-imp")
-    train, imp = design.train, design.imp
+    (part,) = design.parts
+    train, imp = part.train, part.imp
     assert (train.optimizer, train.lr, train.batch_size, train.steps) == (
         "adam",
         1.2e-3,
@@ -46,7 +52,7 @@ def test_the_mnist_record_follows_the_papers_protocol():
         50_000,
     )
     assert imp.rounds == 20 and imp.rewind_step == 0 and len(design.seeds) >= 5
-    mask = lt.dense_mask(lt.build_model(design.model, seed=0))
+    mask = lt.dense_mask(lt.build_model(part.model, seed=0))
     scores = lt.random_scores(mask, 0)
     densities = []
     for _ in range(20):
@@ -62,9 +68,26 @@ def test_a_run_at_smoke_scale_writes_a_record_that_loads(tmp_path, digits):
     loaded = lt.load_rows(design.name, root=tmp_path)
     assert loaded["scale"].unique() == [0.05] and loaded["data"].unique() == ["digits"]
     assert provenance["command"].endswith("run digits-winning-tickets --scale 0.05")
-    assert provenance["train"]["steps"] == 30 and provenance["device"].startswith("CPU")
+    assert provenance["parts"][0]["train"]["steps"] == 30 and provenance["device"].startswith("CPU")
     table = lt.claims({design.name: lt.widen(loaded)}, chapter=4, level="live")
     assert set(table["verdict"]) == {"single run"}
+
+
+def test_arms_of_several_parts_are_told_apart_and_steps_kept(tmp_path, digits):
+    train = lt.TrainConfig(steps=20, batch_size=50, lr=0.05)
+    tickets = LotteryPart("mlp_8", train, lt.IMPConfig(rounds=1), ("ticket",), label="tickets")
+    dense = InstabilityPart("mlp_8", train, branch_steps=(0, 10), points=3, label="copies")
+    design = Experiment("two-parts", 6, "?", "digits", (0, 1), (tickets, dense))
+    rows, about = run(design, digits, workdir=tmp_path / "work")
+    lt.save_rows(rows, design.name, about, root=tmp_path)
+    wide = lt.widen(lt.load_rows(design.name, root=tmp_path))
+    assert wide.groupby("arm").size().to_dict() == {"copies: dense": 4, "tickets: ticket": 4}
+    copies = wide[wide["arm"] == "copies: dense"]
+    assert set(copies["step"]) == {0, 10} and copies["height"].between(-1, 1).all()
+    assert wide[wide["arm"] == "tickets: ticket"]["step"].isna().all()
+    again, resumed = run(design, digits, workdir=tmp_path / "work")
+    assert resumed["resumed"] and not about["resumed"]
+    assert rows.equals(again)
 
 
 def test_the_convolutional_experiment_runs_at_smoke_scale():
@@ -75,9 +98,10 @@ def test_the_convolutional_experiment_runs_at_smoke_scale():
         "noise", (x[:200], y[:200]), (x[200:250], y[200:250]), (x[250:], y[250:])
     )
     design = experiment("cifar10-conv2-imp")
-    design = replace(design, seeds=(0,), imp=replace(design.imp, rounds=1))
+    (part,) = design.parts
+    design = replace(design, seeds=(0,), parts=(replace(part, imp=replace(part.imp, rounds=1)),))
     rows, _ = run(design, data, scale=1e-4)
-    assert lt.widen(rows).groupby("arm").size().to_dict() == dict.fromkeys(design.arms, 2)
+    assert lt.widen(rows).groupby("arm").size().to_dict() == dict.fromkeys(part.arms, 2)
     ticket = rows[(rows["arm"] == "ticket") & (rows["round"] == 1)]
     assert ticket["density"].unique() == pytest.approx([0.801], abs=5e-4)
 

@@ -109,15 +109,19 @@ def test_records_are_not_mixed_silently(record):
 def test_every_shipped_record_is_in_order(name):
     """Schema, provenance, declared replicates, values in range."""
     from lth_tutorial.experiments import experiment, scaled
+    from lth_tutorial.experiments.design import LotteryPart
 
     rows, about = lt.load_rows(name), load_provenance(name)
     design = scaled(experiment(name), about["scale"])
     assert set(PROVENANCE) <= set(about) and about["scale"] == rows["scale"].unique().item()
     assert set(rows["seed"]) == set(design.seeds) == set(about["seeds"])
-    assert set(rows["arm"]) == set(design.arms)
-    assert set(rows["round"]) == set(range(design.imp.rounds + 1))
+    labels = {part.label for part in design.parts}
+    assert {arm.rpartition(": ")[0] for arm in rows["arm"]} == labels
+    for part in (part for part in design.parts if isinstance(part, LotteryPart)):
+        arms = [f"{part.label}: {arm}" if part.label else arm for arm in part.arms]
+        wide = lt.widen(rows[rows["arm"].isin(arms)])
+        assert set(wide["round"]) == set(range(part.imp.rounds + 1))
+        assert len(wide) == len(arms) * len(design.seeds) * (part.imp.rounds + 1)
     shares = rows[rows["metric"].str.contains("accuracy")]
     assert shares["value"].between(0, 1).all() and rows["density"].between(0, 1).all()
-    wide = lt.widen(rows)
-    assert len(wide) == len(design.arms) * len(design.seeds) * (design.imp.rounds + 1)
     assert not rows.duplicated(["arm", "seed", "round", "step", "metric"]).any()

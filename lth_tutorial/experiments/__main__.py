@@ -68,7 +68,12 @@ def print_one(name: str) -> None:
     """Print the settings of an experiment and, if it is recorded, the provenance."""
     design = experiment(name)
     for field in fields(design):
-        print(f"{field.name}: {getattr(design, field.name)}")
+        if field.name != "parts":
+            print(f"{field.name}: {getattr(design, field.name)}")
+    for part in design.parts:
+        print(f"part {part.label or design.name} ({type(part).__name__}):")
+        for field in fields(part):
+            print(f"    {field.name}: {getattr(part, field.name)}")
     if name in recorded():
         print("recorded:")
         for key, value in load_provenance(name).items():
