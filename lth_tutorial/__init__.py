@@ -51,6 +51,7 @@ from lth_tutorial.results import (
     summarize,
     t_interval,
 )
+from lth_tutorial.rewinding import rewinding_experiment
 from lth_tutorial.runtime import limit_threads, pick_device, versions
 from lth_tutorial.training import train
 from lth_tutorial.verdicts import verdicts
@@ -110,6 +111,7 @@ __all__ = [
     "recorded",
     "reinitialize",
     "rewind_",
+    "rewinding_experiment",
     "round_barriers",
     "save_mask",
     "save_rows",

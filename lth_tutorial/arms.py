@@ -151,14 +151,14 @@ def _experiment(
     starts = {s: d.result.snapshots.get(imp.rewind_step) for s, d in dense.items()}
     others = {}
     if "reinit" in arms:
-        others = _other_starts(build, data, config, imp, seeds, on_step, workdir)
+        others = other_starts(build, data, config, imp, seeds, on_step, workdir)
     for ticket in tickets:
         index = next(iter(ticket.values())).index
         for arm in arms:
             if arm == "ticket":
                 rows += _rows(arm, models, data, ticket)
                 continue
-            masks = {s: _arm_mask(arm, s, r.mask, dense[s], imp) for s, r in ticket.items()}
+            masks = {s: arm_mask(arm, s, r.mask, dense[s], imp) for s, r in ticket.items()}
             arm_starts = others if arm == "reinit" else starts
 
             folder = round_folder(workdir, index, arm)
@@ -199,7 +199,8 @@ def _rows_key(starts: dict[int, State], masks: dict[int, Mask]) -> str:
     return str([(seed, state_hash(starts[seed]), state_hash(masks[seed])) for seed in masks])
 
 
-def _arm_mask(arm: str, seed: int, ticket: Mask, dense: IMPRound, imp: IMPConfig) -> Mask:
+def arm_mask(arm: str, seed: int, ticket: Mask, dense: IMPRound, imp: IMPConfig) -> Mask:
+    """Return the mask of an arm that belongs to a ticket's mask."""
     if arm == "random":
         return shuffle_within_layers(ticket, seed)
     if arm == "one_shot":
@@ -208,7 +209,7 @@ def _arm_mask(arm: str, seed: int, ticket: Mask, dense: IMPRound, imp: IMPConfig
     return ticket
 
 
-def _other_starts(build, data, config, imp, seeds, on_step, workdir) -> dict[int, State]:
+def other_starts(build, data, config, imp, seeds, on_step, workdir) -> dict[int, State]:
     """Return another initialisation for every seed, trained to the rewind step."""
     others = {seed: build(seed + OTHER_INITIALIZATION) for seed in seeds}
     k = imp.rewind_step

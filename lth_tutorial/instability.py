@@ -12,17 +12,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 from lth_tutorial.arms import model_builder
 from lth_tutorial.checkpoints import within
 from lth_tutorial.config import TrainConfig
-from lth_tutorial.connectivity import BatchNorm, barrier
+from lth_tutorial.connectivity import BatchNorm, barrier, check_points
 from lth_tutorial.data import Dataset
 from lth_tutorial.lottery import converged, train_all
 from lth_tutorial.masks import Mask
+from lth_tutorial.models import State
 from lth_tutorial.outcome import TrainResult
-from lth_tutorial.runtime import is_whole, progress_bar
+from lth_tutorial.runtime import choose, is_whole, progress_bar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +45,7 @@ def instability(
     points: int = 11,
     split: str = "test",
     batch_norm: BatchNorm = "reestimate",
+    curves: bool = False,
     workdir: str | Path | None = None,
 ) -> pd.DataFrame:
     """Measure from which step on training is stable to the noise of the data order.
@@ -58,12 +61,14 @@ def instability(
         branches: copies per seed and step; every pair of them gives a row.
         masks: one per seed, applied to the weights at step k: the instability of a ticket.
         points, split, batch_norm: as for `barrier`.
+        curves: add a column `curve`, the errors at all points of the line from a to b.
         workdir: folder to continue from, as for `train`.
 
     Returns:
         A frame with the columns branch_step, seed, branch_a, branch_b, height, loss_height,
-        error_a, error_b, max_error, and diverged (True if training of a branch, or up to it,
-        became NaN or infinite: then there is no height, whatever the line looks like).
+        error_a, error_b, max_error, and diverged. It is True if training of a branch, or up to it,
+        became NaN or infinite, or if a branch ended no better than a constant answer (see
+        `instability.chance_error`): then there is no height, however flat the line is.
 
     Raises:
         ValueError: for branch steps that are repeated or outside the run, fewer than two branches,
@@ -77,7 +82,9 @@ def instability(
     import pandas as pd
 
     branch_steps, seeds = list(branch_steps), list(seeds)
-    _check_branches(branch_steps, seeds, branches, masks, train_config)
+    _check_branches(branch_steps, train_config)
+    check_copies(seeds, branches, points, batch_norm)
+    _check_masks(seeds, masks)
     build = model_builder(model, data)
     trunk_end = max(branch_steps)
     total = trunk_end + branches * sum(train_config.steps - k for k in branch_steps)
@@ -89,55 +96,93 @@ def instability(
             workdir=within(workdir, "trunk_" + "_".join(map(str, sorted(branch_steps)))),
         )  # fmt: skip
         for k in branch_steps:
-            ends = _branch(
-                build, data, train_config, k, trunk, branches, masks, bar.update,
-                within(workdir, f"branch_{k}"),
+            starts = {s: r.snapshots[k] if converged(r) else None for s, r in trunk.items()}
+            found = copies_and_barriers(
+                build, data, train_config, k, starts, masks, branches=branches, curves=curves,
+                on_step=bar.update, workdir=within(workdir, f"branch_{k}"), points=points,
+                split=split, batch_norm=batch_norm,
             )  # fmt: skip
-            for seed in seeds:
-                for i, j in itertools.combinations(range(branches), 2):
-                    pair = [ends.get((seed, branch)) for branch in (i, j)]
-                    measured = _measure(
-                        build(seed), pair, data, points=points, split=split, batch_norm=batch_norm,
-                        mask=masks[seed] if masks else None,
-                    )  # fmt: skip
-                    row = {"branch_step": k, "seed": seed, "branch_a": i, "branch_b": j}
-                    rows.append(row | measured)
+            rows += [{"branch_step": k} | row for row in found]
     return pd.DataFrame(rows)
 
 
-def _branch(
-    build, data, config, k, trunk, branches, masks, on_step, workdir
-) -> dict[tuple[int, int], TrainResult]:
-    """Return the finished copies by seed and number of the branch."""
-    keys = [(s, i) for s, r in trunk.items() if converged(r) for i in range(branches)]
-    if not keys:
-        return {}
+def copies_and_barriers(
+    build: Callable[[int], nn.Module],
+    data: Dataset,
+    config: TrainConfig,
+    k: int,
+    starts: Mapping[int, State | None],
+    masks: Mapping[int, Mask] | None,
+    *,
+    branches: int,
+    curves: bool,
+    on_step: Callable[[], object],
+    workdir: Path | None,
+    **options,
+) -> list[dict]:
+    """Return one row per seed and pair of copies that finish the run from step k.
+
+    Args:
+        starts: the weights at step k by seed; None where training up to there diverged.
+        options: for `barrier`.
+    """
+    keys = [(s, i) for s, start in starts.items() if start is not None for i in range(branches)]
     models = {}
     for seed, i in keys:
-        models[seed + BRANCH * (i + 1)] = branch = build(seed)
-        branch.load_state_dict(trunk[seed].snapshots[k])
-    each_mask = [masks[seed] for seed, _ in keys] if masks else None
-    results = train_all(
-        models, data, config, masks=each_mask, start_step=k, on_step=on_step, workdir=workdir
-    )
-    return dict(zip(keys, results.values(), strict=True))
+        models[seed + BRANCH * (i + 1)] = copy = build(seed)
+        copy.load_state_dict(starts[seed])
+    ends: dict[tuple[int, int], TrainResult] = {}
+    if keys:
+        each_mask = [masks[seed] for seed, _ in keys] if masks else None
+        results = train_all(
+            models, data, config, masks=each_mask, start_step=k, on_step=on_step, workdir=workdir
+        )
+        ends = dict(zip(keys, results.values(), strict=True))
+    rows = []
+    for seed in starts:
+        mask = masks[seed] if masks else None
+        for i, j in itertools.combinations(range(branches), 2):
+            pair = [ends.get((seed, branch)) for branch in (i, j)]
+            measured = _measure(build(seed), pair, data, curves, mask=mask, **options)
+            rows.append({"seed": seed, "branch_a": i, "branch_b": j} | measured)
+    return rows
 
 
-def _measure(model: nn.Module, pair: list[TrainResult | None], data: Dataset, **options) -> dict:
+def _measure(
+    model: nn.Module, pair: list[TrainResult | None], data: Dataset, curves: bool, **options
+) -> dict:
     if any(result is None or not converged(result) for result in pair):
         columns = ("height", "loss_height", "error_a", "error_b", "max_error")
-        return dict.fromkeys(columns, math.nan) | {"diverged": True}
+        curve = {"curve": (math.nan,) * options["points"]} if curves else {}
+        return dict.fromkeys(columns, math.nan) | {"diverged": True} | curve
     found = barrier(model, pair[0].final, pair[1].final, data, **options)
-    return found.summary() | {"diverged": False}
+    row = found.summary() | {"diverged": False}
+    if max(row["error_a"], row["error_b"]) >= chance_error(data, options["split"]):
+        row |= {"height": math.nan, "loss_height": math.nan, "diverged": True}
+    return row | ({"curve": found.errors} if curves else {})
 
 
-def _check_branches(branch_steps, seeds, branches, masks, config: TrainConfig) -> None:
+def chance_error(data: Dataset, split: str = "test") -> float:
+    """Return the error, in [0, 1], from which on a network is no better than a constant answer.
+
+    That of always giving the most frequent class, minus three standard errors on this split.
+    """
+    _, y = data.split(split)
+    share = float(torch.bincount(y).max()) / len(y)
+    return 1 - share - 3 * math.sqrt(share * (1 - share) / len(y))
+
+
+def _check_branches(branch_steps: Sequence[int], config: TrainConfig) -> None:
     good = all(is_whole(k) and 0 <= k < config.steps for k in branch_steps)
     if not branch_steps or not good or len(set(branch_steps)) < len(branch_steps):
         raise ValueError(
             f"branch_steps are one or more different steps in 0 … {config.steps - 1}; "
             f"got {branch_steps}"
         )
+
+
+def check_copies(seeds: Sequence[int], branches: int, points: int, batch_norm: str) -> None:
+    """Raise a ValueError unless seeds, number of branches and way of measuring make sense."""
     if not is_whole(branches) or branches < 2:
         raise ValueError(f"a barrier needs 2 or more branches; got {branches!r}")
     whole = all(is_whole(seed) and 0 <= seed < BRANCH for seed in seeds)
@@ -145,6 +190,11 @@ def _check_branches(branch_steps, seeds, branches, masks, config: TrainConfig) -
         raise ValueError(
             f"seeds are one or more different whole numbers in 0 … {BRANCH - 1}; got {seeds}"
         )
+    check_points(points)
+    choose("batch_norm", batch_norm, ("reestimate", "stale"))
+
+
+def _check_masks(seeds: Sequence[int], masks: Mapping[int, Mask] | None) -> None:
     missing = [seed for seed in seeds if masks is not None and seed not in masks]
     if missing:
         raise ValueError(f"masks needs one mask per seed; none for {missing}")

@@ -20,8 +20,8 @@ State = dict[str, Tensor]
 """A detached copy of a model's `state_dict()`: parameter name to tensor."""
 
 MODELS = (
-    "lenet_300_100", "mlp_WIDTH_WIDTH_…", "conv_2", "conv_4", "conv_6", "conv_8", "resnet_20",
-    "resnet_18", "vgg_11", "vgg_16", "vgg_small",
+    "lenet_300_100", "mlp_WIDTH_WIDTH_…", "mlp_bn_WIDTH_WIDTH_…", "conv_2", "conv_4", "conv_6",
+    "conv_8", "resnet_20", "resnet_18", "vgg_11", "vgg_16", "vgg_small",
 )  # fmt: skip
 RESNETS = {
     "resnet_20": ((16, 3), (32, 3), (64, 3)),
@@ -36,9 +36,10 @@ def build_model(name: str, *, seed: int, data: Dataset | None = None) -> nn.Modu
 
     Args:
         name: "lenet_300_100" (two hidden layers of 300 and 100 units; Frankle & Carbin 2019), or
-            "mlp_100_50" and the like: fully connected with the hidden widths in the name;
-            "conv_2", "conv_4", "conv_6", "conv_8"; "resnet_20", "resnet_18"; "vgg_11", "vgg_16",
-            "vgg_small" (see `networks`).
+            "mlp_100_50" and the like: fully connected with the hidden widths in the name, and
+            "mlp_bn_64_64": the same with batch norm before every ReLU; "conv_2", "conv_4",
+            "conv_6", "conv_8"; "resnet_20", "resnet_18"; "vgg_11", "vgg_16", "vgg_small" (see
+            `networks`).
         seed: draws the initial weights. The global random state is neither read nor changed.
         data: gives the shape of one example and the number of classes; default the papers': MNIST
             for fully connected networks, CIFAR-10 for the others.
@@ -49,7 +50,7 @@ def build_model(name: str, *, seed: int, data: Dataset | None = None) -> nn.Modu
     Raises:
         ValueError: for an unknown name, or images too small for the network.
     """
-    widths = re.fullmatch(r"(?:mlp|lenet(?=_300_100$))((?:_[1-9]\d*)+)", str(name))
+    widths = re.fullmatch(r"(?:mlp(_bn)?|lenet(?=_300_100$))((?:_[1-9]\d*)+)", str(name))
     if widths is None:
         choose("model", name, MODELS)
     default = _MNIST if widths else _CIFAR
@@ -58,8 +59,9 @@ def build_model(name: str, *, seed: int, data: Dataset | None = None) -> nn.Modu
         raise ValueError(f"{name} takes images (channels, height, width); got examples of {shape}")
     with torch.random.fork_rng(devices=[]):  # PyTorch's own initialisation, which is overwritten
         if widths:
-            hidden = [int(width) for width in widths.group(1).split("_")[1:]]
-            model: nn.Module = networks.mlp((torch.Size(shape).numel(), *hidden, classes))
+            hidden = [int(width) for width in widths.group(2).split("_")[1:]]
+            sizes = (torch.Size(shape).numel(), *hidden, classes)
+            model: nn.Module = networks.mlp(sizes, batch_norm=widths.group(1) is not None)
         elif name.startswith("conv_"):
             model = networks.conv_n(int(name.removeprefix("conv_")), shape, classes)
         elif name in RESNETS:

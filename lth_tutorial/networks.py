@@ -26,13 +26,17 @@ VGG_WIDTHS = {
 VGG_SMALL_WIDTHS = (128, 128, POOL, 256, 256, POOL, 512, 512, POOL)
 
 
-def mlp(sizes: Sequence[int]) -> nn.Sequential:
+def mlp(sizes: Sequence[int], *, batch_norm: bool = False) -> nn.Sequential:
     """Return a fully connected ReLU network, e.g. `mlp((64, 100, 50, 10))`.
 
     Its prunable weights are `fc1.weight`, `fc2.weight`, …, `output.weight`, each of shape
     [outputs, inputs].
+
+    Args:
+        batch_norm: normalise before every ReLU; hidden layers then have no bias of their own.
     """
-    return nn.Sequential(OrderedDict(flatten=nn.Flatten(), **_dense_layers(sizes)))
+    layers = _dense_layers(sizes, batch_norm=batch_norm)
+    return nn.Sequential(OrderedDict(flatten=nn.Flatten(), **layers))
 
 
 def conv_n(depth: int, shape: Shape, classes: int) -> nn.Sequential:
@@ -111,11 +115,13 @@ class _Block(nn.Module):
         return (self.norm2(self.conv2(inner)) + self.shortcut(x)).relu()
 
 
-def _dense_layers(sizes: Sequence[int]) -> OrderedDict[str, nn.Module]:
+def _dense_layers(sizes: Sequence[int], *, batch_norm: bool = False) -> OrderedDict[str, nn.Module]:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     pairs = list(pairwise(sizes))
     for i, (fan_in, fan_out) in enumerate(pairs[:-1], start=1):
-        layers[f"fc{i}"] = nn.Linear(fan_in, fan_out)
+        layers[f"fc{i}"] = nn.Linear(fan_in, fan_out, bias=not batch_norm)
+        if batch_norm:
+            layers[f"norm{i}"] = nn.BatchNorm1d(fan_out)
         layers[f"fc{i}_relu"] = nn.ReLU()
     layers["output"] = nn.Linear(*pairs[-1])
     return layers
