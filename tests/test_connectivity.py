@@ -12,7 +12,7 @@ from torch import nn
 
 import lth_tutorial as lt
 from lth_tutorial.connectivity import reestimate_batch_norm_
-from lth_tutorial.instability import BRANCH
+from lth_tutorial.instability import BRANCH, chance_error
 
 
 def network(data, seed: int, *, batch_norm: bool = False) -> nn.Module:
@@ -243,3 +243,28 @@ def test_more_branch_steps_may_be_asked_for_later(tiny_data, config, tmp_path):
             "mlp_12", tiny_data, replace(config, lr=0.05), branch_steps=[0], seeds=[0, 1],
             workdir=tmp_path,
         )  # fmt: skip
+
+
+def test_a_network_that_always_gives_one_answer_counts_as_diverged(tiny_data, config):
+    """Two copies that learned nothing lie on a flat line: that is no stability."""
+    still = replace(config, lr=1e-12)
+    rows = lt.instability("mlp_12", tiny_data, still, branch_steps=[0], seeds=range(8))
+    failed = rows["error_a"] >= chance_error(tiny_data)
+    assert failed.any() and (rows.loc[failed, "max_error"] - rows.loc[failed, "error_a"] == 0).all()
+    assert rows["diverged"].equals(failed) and rows["height"].isna().equals(failed)
+
+
+def test_chance_is_the_most_frequent_class_less_three_standard_errors(tiny_data):
+    share = np.bincount(tiny_data.y_test).max() / 60
+    assert chance_error(tiny_data) == pytest.approx(
+        1 - share - 3 * np.sqrt(share * (1 - share) / 60)
+    )
+
+
+def test_curves_are_the_errors_along_the_path(tiny_data, config):
+    rows = lt.instability(
+        "mlp_12", tiny_data, config, branch_steps=[0, 20], seeds=[0, 1], points=5, curves=True
+    )
+    for _, row in rows.iterrows():
+        assert len(row["curve"]) == 5 and max(row["curve"]) == row["max_error"]
+        assert (row["curve"][0], row["curve"][-1]) == (row["error_a"], row["error_b"])
