@@ -7,6 +7,12 @@ numbers from the rows. Read `card` first: colours, markers and axes that all fig
 from lth_tutorial.plotting.card import METHODS, VALUES, not_yet_run
 from lth_tutorial.plotting.images import mask_and_arms, mask_image, weight_grids
 from lth_tutorial.plotting.removal import weights_and_accuracy
+from lth_tutorial.plotting.stability import (
+    barrier_vs_step,
+    error_along_path,
+    stability_and_error,
+    surface,
+)
 from lth_tutorial.plotting.tickets import (
     accuracy_vs_density,
     differences,
@@ -23,5 +29,9 @@ __all__ = [
     "mask_and_arms",
     "weight_grids",
     "weights_and_accuracy",
+    "barrier_vs_step",
+    "error_along_path",
+    "stability_and_error",
+    "surface",
     "not_yet_run",
 ]
