@@ -7,6 +7,7 @@ to bottom. Read `outcome` first, then the checks in the order of the chapters' e
 
 from __future__ import annotations
 
+from lth_tutorial.exercises.barriers import barrier_height, interpolation, stable_from
 from lth_tutorial.exercises.counting import remaining_weights
 from lth_tutorial.exercises.magnitude import magnitude_pruning
 from lth_tutorial.exercises.outcome import Check
@@ -22,4 +23,7 @@ __all__ = [
     "magnitude_pruning",
     "rewind",
     "control",
+    "barrier_height",
+    "interpolation",
+    "stable_from",
 ]
