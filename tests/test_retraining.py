@@ -133,6 +133,7 @@ def mask_size(mask):
     return sum(kept.numel() for kept in mask.values())
 
 
+@pytest.mark.filterwarnings("ignore::lth_tutorial.LayerCollapseWarning")
 def test_after_the_last_drop_learning_rate_rewinding_is_fine_tuning(tiny_data):
     imp = replace(IMP, fraction=0.7, scope="layer")
     rows = run(tiny_data, arms=["lr_rewind", "fine_tune"], rewind_steps=[0, 30], imp=imp)
