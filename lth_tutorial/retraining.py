@@ -79,7 +79,7 @@ def retraining_experiment(
             checkpoint, to the same bits on a CPU; more arms and rounds may be asked for later.
 
     Returns:
-        A frame with the columns arm, seed, step (the rewind step k), round (0 is the dense
+        A frame with the columns arm, seed, rewind_step (k), round (0 is the dense
         network, the same row everywhere), density, accuracy (test, [0, 1]; missing where training
         diverged) and the other measures of `lottery_experiment`.
 
@@ -123,7 +123,7 @@ def retraining_experiment(
             rows = list(itertools.chain(*each))
     frame = pd.DataFrame(rows)
     rank = frame["arm"].map({arm: i for i, arm in enumerate(arms)})
-    frame = frame.assign(rank=rank).sort_values(["rank", "seed", "step", "round"])
+    frame = frame.assign(rank=rank).sort_values(["rank", "seed", "rewind_step", "round"])
     integers = ("early_stop_step", "steps_to_90", "steps_to_95", "diverged_step")
     frame = frame.drop(columns="rank").reset_index(drop=True)
     return frame.astype(dict.fromkeys(integers, "Int64"))
@@ -152,7 +152,9 @@ def _experiment(
             workdir=within(workdir, "other_weights"),
         )  # fmt: skip
     dense_rows = rows_of("dense", models, data, dense)
-    rows = [row | {"arm": arm, "step": k} for arm in arms for k in steps for row in dense_rows]
+    rows = [
+        row | {"arm": arm, "rewind_step": k} for arm in arms for k in steps for row in dense_rows
+    ]
     masks: list[dict[int, Mask]] = []
     for k, arm in itertools.product(steps, _trained(arms)):
         folder = within(workdir, f"from_{k}", arm)
@@ -169,7 +171,7 @@ def _experiment(
             masks = [{seed: r.mask for seed, r in by_seed.items()} for by_seed in rounds]
         if arm in arms:
             found = (row for by_seed in rounds for row in rows_of(arm, models, data, by_seed))
-            rows += [row | {"step": k} for row in found]
+            rows += [row | {"rewind_step": k} for row in found]
     return rows
 
 

@@ -138,16 +138,18 @@ def test_after_the_last_drop_learning_rate_rewinding_is_fine_tuning(tiny_data):
     imp = replace(IMP, fraction=0.7, scope="layer")
     rows = run(tiny_data, arms=["lr_rewind", "fine_tune"], rewind_steps=[0, 30], imp=imp)
     pruned = rows[rows["round"] > 0]
-    table = pruned.pivot(index=["step", "seed", "round"], columns="arm", values="train_accuracy")
+    table = pruned.pivot(
+        index=["rewind_step", "seed", "round"], columns="arm", values="train_accuracy"
+    )
     assert (table.loc[30, "lr_rewind"] == table.loc[30, "fine_tune"]).all()
     assert (table.loc[0, "lr_rewind"] > table.loc[0, "fine_tune"]).any(), "before it, it is not"
 
 
 def test_round_0_is_the_same_dense_network_in_every_arm_and_at_every_step(tiny_data):
     rows = run(tiny_data, rewind_steps=[0, K])
-    dense = rows[rows["round"] == 0].drop(columns=["arm", "step"])
+    dense = rows[rows["round"] == 0].drop(columns=["arm", "rewind_step"])
     assert len(dense) == len(ALL) * 2 * 2 and len(dense.drop_duplicates()) == 2
-    assert not rows.duplicated(["arm", "seed", "step", "round"]).any()
+    assert not rows.duplicated(["arm", "seed", "rewind_step", "round"]).any()
     assert len(rows) == len(ALL) * 2 * 2 * (IMP.rounds + 1)
     assert rows["accuracy"].between(0, 1).all()
 
