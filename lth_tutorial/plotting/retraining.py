@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lth_tutorial.plotting.card import (
+    FONT,
     METHODS,
     check_rows,
     draw_band,
@@ -45,11 +46,11 @@ def learning_rates(rows: DataFrame) -> Figure:
         )  # fmt: skip
     pruning = rows.loc[rows["arm"] == "dense", "step"].max()
     axes.axvline(pruning, color="black", linestyle=":", linewidth=1)
-    axes.annotate(" pruning", (pruning, 1), xycoords=("data", "axes fraction"), va="top")
+    axes.annotate(" pruning", (pruning, 0.5), xycoords=("data", "axes fraction"), fontsize=FONT)
     axes.set_yscale("log")
     axes.set_xlabel("steps of training in all")
     axes.set_ylabel("learning rate (log scale)")
-    draw_legend(axes, "after the dense network:")
+    draw_legend(axes, "")
     return figure
 
 
