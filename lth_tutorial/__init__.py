@@ -51,6 +51,7 @@ from lth_tutorial.results import (
     summarize,
     t_interval,
 )
+from lth_tutorial.retraining import retraining_experiment
 from lth_tutorial.rewinding import rewinding_experiment
 from lth_tutorial.runtime import limit_threads, pick_device, versions
 from lth_tutorial.training import train
@@ -110,6 +111,7 @@ __all__ = [
     "random_scores",
     "recorded",
     "reinitialize",
+    "retraining_experiment",
     "rewind_",
     "rewinding_experiment",
     "round_barriers",

@@ -7,7 +7,6 @@ of a seed trains equally long on the same batches; one row per arm, seed and rou
 from __future__ import annotations
 
 import itertools
-import math
 import shutil
 import zlib
 from collections.abc import Callable, Sequence
@@ -23,15 +22,13 @@ from lth_tutorial.checkpoints import (
     within,
     write_checked_json,
 )
-from lth_tutorial.config import IMPConfig, TrainConfig
+from lth_tutorial.config import IMPConfig, TrainConfig, retraining_config
 from lth_tutorial.criteria import magnitude_scores
 from lth_tutorial.data import Dataset
-from lth_tutorial.evaluation import evaluate
 from lth_tutorial.lottery import (
     IMPRound,
     as_rounds,
     check_fits,
-    converged,
     imp_rounds,
     pruning_identity,
     round_folder,
@@ -40,6 +37,7 @@ from lth_tutorial.lottery import (
     train_from,
 )
 from lth_tutorial.masks import Mask, shuffle_within_layers
+from lth_tutorial.measures import rows_of
 from lth_tutorial.models import State, build_model, snapshot, state_hash
 from lth_tutorial.pruning import prune_like
 from lth_tutorial.replicates import available_workers, can_stack, map_seeds
@@ -72,7 +70,8 @@ def lottery_experiment(
             another initialisation, trained to the same rewind step), "random" (the ticket's mask
             shuffled within layers, on the ticket's own start weights) and "one_shot" (the dense
             network pruned once to the ticket's counts, and rewound). All train equally long on
-            the same batches.
+            the same batches. Where `after_pruning` keeps the trained weights, "random" and
+            "one_shot" are put on those of the dense network, and there is no "reinit".
         seeds: replicates; a seed draws the initial weights and the order of the data.
         workers: processes for networks that are not trained as one stack; default one per core.
         workdir: folder to continue from. An experiment that was killed goes on at its last
@@ -89,9 +88,9 @@ def lottery_experiment(
         (over the run) and diverged_step (missing where none).
 
     Raises:
-        ValueError: for unknown arms, repeated seeds, configurations that do not fit, controls of
-            a ticket that is not rewound, a function that does not draw a model from its seed, or
-            a workdir of another configuration.
+        ValueError: for unknown arms, repeated seeds, configurations that do not fit, "reinit"
+            where a ticket is not rewound, a function that does not draw a model from its seed,
+            or a workdir of another configuration.
         RuntimeError: if the worker process of a seed dies twice; names the seed.
 
     Warns:
@@ -111,7 +110,7 @@ def lottery_experiment(
     steps += imp_config.rewind_step if "reinit" in arms else 0
 
     def some_seeds(seeds: Sequence[int], on_step: Callable[[], object]) -> list[dict]:
-        folder = within(workdir, _folder_name(seeds))
+        folder = within(workdir, seeds_folder(seeds))
         return _experiment(build, data, train_config, imp_config, arms, seeds, on_step, folder)
 
     with progress_bar(steps * len(seeds), "lottery experiment") as bar:
@@ -146,9 +145,10 @@ def _experiment(
     rows: list[dict] = []
     tickets = imp_rounds(models, data, config, imp, on_step, workdir)
     dense = next(tickets)
-    dense_rows = _rows("dense", models, data, dense)
+    dense_rows = rows_of("dense", models, data, dense)
     rows += [row | {"arm": arm} for arm in arms for row in dense_rows]
-    starts = {s: d.result.snapshots.get(imp.rewind_step) for s, d in dense.items()}
+    retraining = retraining_config(config, imp)
+    starts = {s: _start_of_controls(d, imp) for s, d in dense.items()}
     others = {}
     if "reinit" in arms:
         others = other_starts(build, data, config, imp, seeds, on_step, workdir)
@@ -156,7 +156,7 @@ def _experiment(
         index = next(iter(ticket.values())).index
         for arm in arms:
             if arm == "ticket":
-                rows += _rows(arm, models, data, ticket)
+                rows += rows_of(arm, models, data, ticket)
                 continue
             masks = {s: arm_mask(arm, s, r.mask, dense[s], imp) for s, r in ticket.items()}
             arm_starts = others if arm == "reinit" else starts
@@ -166,16 +166,23 @@ def _experiment(
             if found is None:
                 arm_models = {seed: models[seed] for seed in masks}
                 results = train_from(
-                    arm_models, arm_starts, masks, data, config, imp.rewind_step,
+                    arm_models, arm_starts, masks, data, retraining, imp.rewind_step,
                     on_step=on_step, workdir=folder,
                 )  # fmt: skip
                 rounds = as_rounds(index, arm_models, data, masks, results)
-                found = _rows(arm, models, data, rounds)
+                found = rows_of(arm, models, data, rounds)
                 _keep_rows(folder, arm_starts, masks, found)
             else:
                 tick(on_step, len(masks) * (config.steps - imp.rewind_step))
             rows += found
     return rows
+
+
+def _start_of_controls(dense: IMPRound, imp: IMPConfig) -> State | None:
+    """Return the weights of a seed that its controls are put on."""
+    if imp.after_pruning == "rewind":
+        return dense.result.snapshots.get(imp.rewind_step)
+    return dense.state
 
 
 def _find_rows(folder: Path | None, starts, masks: dict[int, Mask]) -> list[dict] | None:
@@ -221,45 +228,12 @@ def other_starts(build, data, config, imp, seeds, on_step, workdir) -> dict[int,
     return {seed: result.final for seed, result in results.items()}
 
 
-def _folder_name(seeds: Sequence[int]) -> str:
+def seeds_folder(seeds: Sequence[int]) -> str:
+    """Return the name of the folder for some seeds trained side by side."""
     names = "_".join(map(str, seeds))
     if len(seeds) > 8:  # file names have a longest length
         names = f"{seeds[0]}_to_{seeds[-1]}_{zlib.crc32(names.encode()):08x}"
     return f"seeds_{names}"
-
-
-def _rows(arm: str, models, data: Dataset, rounds: dict[int, IMPRound]) -> list[dict]:
-    return [_row(arm, seed, models[seed], data, current) for seed, current in rounds.items()]
-
-
-def _row(arm: str, seed: int, model: nn.Module, data: Dataset, current: IMPRound) -> dict:
-    result = current.result
-    to_90, censored_90 = result.steps_to(0.90)
-    to_95, censored_95 = result.steps_to(0.95)
-
-    def accuracy(state: State | None, split: str = "test") -> float:
-        if state is None or not converged(result):
-            return math.nan
-        model.load_state_dict(state)
-        return evaluate(model, data, split).accuracy
-
-    return {
-        "arm": arm,
-        "seed": seed,
-        "round": current.index,
-        "density": current.density,
-        "accuracy": current.accuracy,
-        "start_accuracy": accuracy(result.start),
-        "train_accuracy": accuracy(result.final, "train"),
-        "early_stop_step": result.early_stop_step if converged(result) else None,
-        "early_stop_accuracy": accuracy(result.early_stop),
-        "steps_to_90": to_90,
-        "steps_to_90_censored": censored_90,
-        "steps_to_95": to_95,
-        "steps_to_95_censored": censored_95,
-        "mean_val_accuracy": result.mean_val_accuracy if converged(result) else math.nan,
-        "diverged_step": result.diverged_step,
-    }
 
 
 def model_builder(
@@ -294,11 +268,10 @@ def _check_design(
             f"seeds are one or more different whole numbers in 0 … {OTHER_INITIALIZATION - 1}; "
             f"got {seeds}"
         )
-    controls = [arm for arm in arms if arm != "ticket"]
-    if imp.after_pruning != "rewind" and controls:
+    if imp.after_pruning != "rewind" and "reinit" in arms:
         raise ValueError(
-            f"the controls {', '.join(controls)} are those of a rewound ticket; with "
-            f"after_pruning={imp.after_pruning!r} ask for arms=['ticket']"
+            f"the control 'reinit' replaces the weights that a ticket is rewound to; with "
+            f"after_pruning={imp.after_pruning!r} there are none: leave it out"
         )
     return arms, [int(seed) for seed in seeds]
 

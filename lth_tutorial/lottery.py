@@ -142,36 +142,62 @@ def imp_rounds(
     workdir: str | Path | None = None,
 ) -> Iterator[dict[int, IMPRound]]:
     """Yield one `IMPRound` per seed, round by round; a seed that diverged has no later rounds."""
-    retraining = retraining_config(config, imp)
+    dense = dense_round(models, data, config, {imp.rewind_step}, on_step, round_folder(workdir, 0))
+    yield dense
+    yield from pruned_rounds(models, data, config, imp, dense, on_step, workdir)
+
+
+def dense_round(
+    models, data, config, save_at, on_step, workdir: str | Path | None = None
+) -> dict[int, IMPRound]:
+    """Train the dense networks, with snapshots at the steps of `save_at`; round 0 by seed."""
+    results = train_all(models, data, config, save_at=save_at, on_step=on_step, workdir=workdir)
     masks = {seed: dense_mask(model) for seed, model in models.items()}
-    results = train_all(
-        models, data, config, save_at={imp.rewind_step}, on_step=on_step,
-        workdir=round_folder(workdir, 0),
-    )  # fmt: skip
-    yield as_rounds(0, models, data, masks, results)
-    points = {s: r.snapshots[imp.rewind_step] for s, r in results.items() if converged(r)}
+    return as_rounds(0, models, data, masks, results)
+
+
+def pruned_rounds(
+    models: dict[int, nn.Module],
+    data: Dataset,
+    config: TrainConfig,
+    imp: IMPConfig,
+    dense: dict[int, IMPRound],
+    on_step: Callable[[], object],
+    workdir: str | Path | None = None,
+    *,
+    iterative: bool = True,
+) -> Iterator[dict[int, IMPRound]]:
+    """Yield the rounds after the dense one, which has a snapshot at the rewind step.
+
+    With `iterative=False` every round prunes the dense network once, to the density of that
+    round, and trains it on from there: ranking the same weights again and again removes the same
+    ones as ranking them once.
+    """
+    retraining, rewinding = retraining_config(config, imp), imp.after_pruning == "rewind"
+    dense = {seed: r for seed, r in dense.items() if converged(r.result)}
+    points = {s: r.result.snapshots[imp.rewind_step] for s, r in dense.items()} if rewinding else {}
     hashes = {seed: state_hash(point) for seed, point in points.items()}
+    masks, trained = {s: r.mask for s, r in dense.items()}, {s: r.state for s, r in dense.items()}
     for index in range(1, imp.rounds + 1):
-        trained = {seed: r.final for seed, r in results.items() if converged(r)}
         if not trained:
             return
-        models = {seed: models[seed] for seed in trained}
         masks = {
             seed: prune(
                 magnitude_scores(state, masks[seed]), masks[seed], imp.fraction, scope=imp.scope
             )
             for seed, state in trained.items()
         }
-        rewinding = imp.after_pruning == "rewind"
-        starts = points if rewinding else trained
         results = train_from(
-            models, starts, masks, data, retraining, imp.rewind_step, on_step=on_step,
+            {seed: models[seed] for seed in trained}, points if rewinding else trained, masks,
+            data, retraining, imp.rewind_step, on_step=on_step,
             workdir=round_folder(workdir, index),
         )  # fmt: skip
         for seed, result in results.items():
             if rewinding:
                 check_rewound(result.start, points[seed], masks[seed], hashes[seed])
         yield as_rounds(index, models, data, masks, results)
+        if iterative:
+            trained = {seed: r.final for seed, r in results.items() if converged(r)}
 
 
 def train_all(models: dict[int, nn.Module], data, config, **options) -> dict[int, TrainResult]:

@@ -286,7 +286,7 @@ def tied(seed):
         ({"model": lambda seed: nn.BatchNorm1d(8)}, "no prunable weights"),
         ({"imp": lt.IMPConfig(rewind_step=40)}, "leaves nothing to train: the run has 40 steps"),
         ({"imp": lt.IMPConfig(fraction={"fc1.weight": 0.2}, scope="layer")}, "no fraction for fc2"),
-        ({"imp": lt.IMPConfig(after_pruning="fine_tune")}, "ask for arms=.'ticket'."),
+        ({"imp": lt.IMPConfig(after_pruning="fine_tune")}, "weights that a ticket is rewound to"),
         ({"model": lambda seed: lt.build_model("mlp_5", seed=0)}, "same model for every seed"),
         ({"model": lambda seed: nn.Linear(8, 3)}, "two different models for seed 0"),
         ({"model": always_the_same}, "same model twice"),

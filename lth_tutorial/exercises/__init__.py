@@ -7,6 +7,11 @@ to bottom. Read `outcome` first, then the checks in the order of the chapters' e
 
 from __future__ import annotations
 
+from lth_tutorial.exercises.after_pruning import (
+    matching_test,
+    rates_after_pruning,
+    total_steps,
+)
 from lth_tutorial.exercises.barriers import barrier_height, interpolation, stable_from
 from lth_tutorial.exercises.counting import remaining_weights
 from lth_tutorial.exercises.magnitude import magnitude_pruning
@@ -26,4 +31,7 @@ __all__ = [
     "barrier_height",
     "interpolation",
     "stable_from",
+    "total_steps",
+    "rates_after_pruning",
+    "matching_test",
 ]

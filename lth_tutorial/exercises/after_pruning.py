@@ -1,0 +1,147 @@
+"""By hand and in code: budgets, schedules after pruning, and what "matching" means (chapter 07)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from lth_tutorial.exercises.outcome import OPEN, Check, NothingReturned, guarded
+
+STEPS, REWIND_STEP, ROUNDS = 63_000, 2_000, 5
+
+
+def total_steps(answer: int | None = None) -> Check:
+    """Check the steps of training that five rounds with rewinding to step 2,000 of 63,000 take.
+
+    The dense network's own training counts too.
+    """
+    if answer is None:
+        return OPEN
+    try:
+        number = math.nan if isinstance(answer, bool) else float(answer)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        return Check(False, f"the answer is a number of steps; got {answer!r}")
+    rest = STEPS - REWIND_STEP
+    right = STEPS + ROUNDS * rest
+    if number == right:
+        return Check(True, f"{STEPS:,} for the dense network, then {ROUNDS} times {rest:,}")
+    typical = {
+        ROUNDS * rest: "the dense network has to be trained first, and that costs steps as well",
+        STEPS + ROUNDS * STEPS: (
+            f"a network that goes back to step {REWIND_STEP:,} does not train those first steps "
+            f"again: every round costs steps − k"
+        ),
+        ROUNDS * STEPS: (
+            "the dense network's training counts too, and a rewound round costs steps − k"
+        ),
+        STEPS + rest: f"that is one round; every one of the {ROUNDS} rounds trains again",
+        STEPS + (ROUNDS - 1) * rest: (
+            f"that is one round short: {ROUNDS} prunings, and training after each of them"
+        ),
+        STEPS + ROUNDS * REWIND_STEP: (
+            "k is the step that training goes back *to*; what is left to train is steps − k"
+        ),
+    }
+    for wrong, idea in typical.items():
+        if number == wrong:
+            return Check(False, f"{number:,.0f}: {idea}")
+    return Check(
+        False,
+        f"{number:,.0f} is not it. Write down what is trained in round 0, in round 1 and in "
+        f"round 2, then add up",
+    )
+
+
+def rates_after_pruning(
+    fn: Callable[[Sequence[float], str, int], Sequence[float]] | None = None,
+) -> Check:
+    """Check a function `fn(schedule, way, k)`: the learning rates of training after pruning.
+
+    `schedule` holds the rate of every step of the dense network's training, `way` is "rewind",
+    "lr_rewind" or "fine_tune", and k the rewind step. It returns a list with one rate per step.
+    Fine-tuning is at the last rate of the schedule.
+    """
+
+    def check(call: Callable) -> str | None:
+        schedule = [0.1, 0.2, 0.4, 0.4, 0.04, 0.04, 0.004, 0.002]  # warm-up, drops: no rate twice
+        for k in (3, 0, len(schedule) - 1):
+            budget = len(schedule) - k
+            for way in ("rewind", "lr_rewind", "fine_tune"):
+                given = list(schedule)
+                new = call(given, way, k)
+                if new is None:
+                    raise NothingReturned
+                if given != schedule:
+                    return "your function changed the schedule it was given: return a new list"
+                new = [float(rate) for rate in new]
+                problem = _rates_problem(new, schedule, way, k, budget)
+                if problem:
+                    return f"way={way!r}, k={k}: {problem}"
+        return None
+
+    return guarded(fn, check, "equal budgets; the schedule goes on from k, or stays at its end")
+
+
+def _rates_problem(
+    new: list[float], schedule: list[float], way: str, k: int, budget: int
+) -> str | None:
+    expected = [schedule[-1]] * budget if way == "fine_tune" else schedule[k:]
+    if new == expected:
+        return None
+    if len(new) != budget:
+        return (
+            f"budgets are equal in all three ways, steps − k = {budget} steps; your list has "
+            f"{len(new)}"
+        )
+    if way == "fine_tune" and new == schedule[k:]:
+        return "fine-tuning does not rewind the schedule: it stays at the last rate"
+    if way == "fine_tune" and len(set(new)) == 1:
+        return f"fine-tuning is at the *last* rate of the schedule, {schedule[-1]}; got {new[0]}"
+    if way == "lr_rewind" and new == [schedule[-1]] * budget:
+        return "learning-rate rewinding keeps the weights and rewinds the *rate*: back to step k"
+    if new == schedule[:budget]:
+        return "the schedule goes on from step k, not from its beginning"
+    return f"the rates should be {expected}; got {new}"
+
+
+def matching_test(
+    fn: Callable[[Sequence[float], Sequence[float], float], bool] | None = None,
+) -> Check:
+    """Check a function `fn(pruned, dense, margin)` that says whether a pruned network matches.
+
+    `pruned` and `dense` are accuracies, seed by seed in the same order. True if the whole 95 %
+    t-interval of the mean paired difference lies above −margin, and n is at least 3.
+    """
+
+    def check(call: Callable) -> str | None:
+        for pruned, dense, margin, expected, idea in _CASES:
+            new = call(list(pruned), list(dense), margin)
+            if new is None:
+                raise NothingReturned
+            if bool(new) != expected:
+                verb = "is matching" if expected else "is not matching"
+                return f"{idea}. pruned={pruned}, dense={dense}, margin={margin} {verb}"
+        return None
+
+    return guarded(fn, check, "paired, the whole interval, n stated")
+
+
+# Accuracies pruned and dense, margin, verdict, and the idea that a wrong verdict missed.
+_CASES = (
+    ((0.97, 0.97, 0.97, 0.97), (0.97, 0.97, 0.97, 0.97), 0.005, True,
+     "equal accuracies match: the interval of the difference is the point 0, above −margin"),
+    ((0.90, 0.91, 0.90, 0.91), (0.97, 0.97, 0.98, 0.97), 0.005, False,
+     "seven points below the dense network is not within the margin"),
+    ((0.972, 0.952, 0.912, 0.992), (0.973, 0.953, 0.913, 0.993), 0.005, True,
+     "pair by seed: seeds differ by points, pruned and dense of one seed by a tenth of a point"),
+    ((0.99, 0.94, 0.99, 0.94), (0.965, 0.965, 0.965, 0.965), 0.005, False,
+     "the *whole interval* has to lie above −margin, not the mean alone"),
+    ((0.97, 0.97), (0.97, 0.97), 0.005, False,
+     "with fewer than three seeds nothing is decided, however close the numbers are"),
+    ((0.974, 0.966, 0.970), (0.970, 0.970, 0.970), 0.006, False,
+     "with n = 3 the t-interval reaches 4.3 standard errors to each side, not 1.96"),
+    ((0.99, 0.985, 0.99, 0.99), (0.97, 0.97, 0.97, 0.97), 0.005, True,
+     "better than the dense network matches too: the test is one-sided"),
+)  # fmt: skip
