@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from lth_tutorial.checkpoints import within
 from lth_tutorial.data import Dataset
-from lth_tutorial.experiments import stability, winning_tickets
+from lth_tutorial.experiments import stability, structured, winning_tickets
 from lth_tutorial.experiments.design import Experiment, scaled
 from lth_tutorial.records import lengthen
 from lth_tutorial.runtime import choose, versions
@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = ["EXPERIMENTS", "Experiment", "experiment", "run", "scaled"]
 
-EXPERIMENTS: tuple[Experiment, ...] = (*winning_tickets.EXPERIMENTS, *stability.EXPERIMENTS)
+EXPERIMENTS: tuple[Experiment, ...] = (
+    *winning_tickets.EXPERIMENTS,
+    *stability.EXPERIMENTS,
+    *structured.EXPERIMENTS,
+)
 
 
 def experiment(name: str) -> Experiment:
