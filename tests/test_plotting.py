@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.text import Text
+from test_plotting_stability import PLANE, dense_rows, sparse_rows
 
 from lth_tutorial import plotting
 from lth_tutorial.plotting import METHODS
@@ -64,6 +65,10 @@ def all_figures():
         "grids": plotting.weight_grids({"initial": torch.randn(3, 9), "kept": torch.eye(3, 9)}),
         "weights": plotting.weights_and_accuracy(*pruned_layer(), (2, 4), removal_rows(), round=1),
         "placeholder": plotting.not_yet_run("mnist-lenet"),
+        "barriers": plotting.barrier_vs_step(dense_rows(), by="network"),
+        "path": plotting.error_along_path({"a": [[0.1, 0.3, 0.1], [0.2, 0.5, 0.1]]}, mark=0.5),
+        "stability": plotting.stability_and_error(sparse_rows()),
+        "surface": plotting.surface(PLANE, ["start", "ticket", "dense"]),
     }
 
 

@@ -138,7 +138,7 @@ def stability_and_error(
     """
     arms = check_rows(rows, [step, "seed", "height", "accuracy"], arms)
     steps = sorted(int(k) for k in rows[step].unique())
-    figure, first = new_figure(width=6.8, height=4.2)
+    figure, first = new_figure(width=6.4, height=4.2)
     first.remove()
     panels = zip(
         figure.subplots(1, 2),
@@ -175,7 +175,7 @@ def _draw_against_step(
 ) -> None:
     summary = summarize(rows.dropna(subset=[value]), step, value=value).sort_values(step)
     x = [steps.index(int(k)) + shift for k in summary[step]]
-    mean, low, high = (100 * summary[column] for column in ("mean", "low", "high"))
+    mean, low, high = (100 * summary[column].to_numpy(float) for column in ("mean", "low", "high"))
     style = METHODS[arm]
     axes.errorbar(
         x, mean, yerr=[mean - low, high - mean], color=style["color"], marker=style["marker"],
