@@ -29,7 +29,8 @@ def rows(arms, seeds=4, rounds=1):
 
 
 def test_every_seed_of_every_arm_is_a_dot_and_the_mean_a_bar():
-    figure = plotting.arm_dots(rows({"fine_tune": 0.9, "reinit": 0.8}), title="A")
+    table = rows({"fine_tune": 0.9, "reinit": 0.8})
+    figure = plotting.arm_dots(table, arms=["fine_tune", "reinit"], title="A")
     axes = figure.axes[0]
     dots = [line for line in axes.get_lines() if len(line.get_xdata()) == 4]
     assert sorted(dots[0].get_ydata()) == pytest.approx([9.97, 9.98, 9.99, 10.0])
