@@ -134,6 +134,7 @@ __all__ = [
     "reinitialize",
     "remove_units",
     "retraining_experiment",
+    "remove_units",
     "rewind_",
     "rewinding_experiment",
     "round_barriers",

@@ -17,6 +17,7 @@ from lth_tutorial.claims import (
     chapter_06,
     chapter_07,
 )
+from lth_tutorial.claims import chapter_01, chapter_03, chapter_04, chapter_06, chapter_07
 from lth_tutorial.claims.rules import Claim, Effect, Measured, Setting, difference
 from lth_tutorial.records import load_rows, recorded, widen
 from lth_tutorial.results import Interval
@@ -34,6 +35,7 @@ CLAIMS: tuple[Claim, ...] = (
     *chapter_05.CLAIMS,
     *chapter_06.CLAIMS,
     *chapter_07.CLAIMS,
+    *chapter_03.CLAIMS,
 )
 
 
