@@ -8,11 +8,28 @@ Read the modules in the order of the imports below.
 from lth_tutorial import exercises as check
 from lth_tutorial import plotting
 from lth_tutorial.arms import lottery_experiment
+from lth_tutorial.before_training import prune_before_training
 from lth_tutorial.checkpoints import DamagedFileWarning
 from lth_tutorial.claims import CLAIMS, Claim, claims
 from lth_tutorial.config import IMPConfig, TrainConfig, learning_rate
 from lth_tutorial.connectivity import Barrier, barrier, interpolate
-from lth_tutorial.criteria import Scores, magnitude_scores, random_scores
+from lth_tutorial.corruption import corrupt_data
+from lth_tutorial.criteria import (
+    Criterion,
+    Scores,
+    connected_weights,
+    count_paths,
+    fisher_scores,
+    gradient_scores,
+    grasp_scores,
+    magnitude_increase_scores,
+    magnitude_scores,
+    movement_scores,
+    obd_scores,
+    random_scores,
+    snip_scores,
+    synflow_scores,
+)
 from lth_tutorial.data import Dataset, batch_indices, make_dataset
 from lth_tutorial.datasets import load_dataset
 from lth_tutorial.evaluation import evaluate
@@ -71,6 +88,7 @@ from lth_tutorial.structured import (
     unit_mask,
     unit_scores,
 )
+from lth_tutorial.schedules import layer_counts, prune_to_density
 from lth_tutorial.training import train
 from lth_tutorial.verdicts import verdicts
 
@@ -88,6 +106,10 @@ __all__ = [
     "CLAIMS",
     "claims",
     "cost_table",
+    "connected_weights",
+    "corrupt_data",
+    "count_paths",
+    "Criterion",
     "DamagedFileWarning",
     "Dataset",
     "dense_mask",
@@ -98,6 +120,9 @@ __all__ = [
     "explore",
     "Explorer",
     "flops",
+    "fisher_scores",
+    "gradient_scores",
+    "grasp_scores",
     "IMPConfig",
     "IMPRound",
     "instability",
@@ -106,6 +131,7 @@ __all__ = [
     "iterative_magnitude_pruning",
     "keep_best",
     "kept_units",
+    "layer_counts",
     "layer_densities",
     "LayerCollapseWarning",
     "learning_rate",
@@ -115,12 +141,15 @@ __all__ = [
     "load_provenance",
     "load_rows",
     "lottery_experiment",
+    "magnitude_increase_scores",
     "magnitude_scores",
     "make_dataset",
     "Mask",
     "matching",
     "Metrics",
     "mlp",
+    "movement_scores",
+    "obd_scores",
     "overlap",
     "paired_difference",
     "pick_device",
@@ -128,7 +157,9 @@ __all__ = [
     "plane",
     "plotting",
     "prune",
+    "prune_before_training",
     "prune_like",
+    "prune_to_density",
     "random_scores",
     "recorded",
     "reinitialize",
@@ -146,10 +177,12 @@ __all__ = [
     "shuffle_within_layers",
     "silence_",
     "snapshot",
+    "snip_scores",
     "State",
     "state_hash",
     "structured_experiment",
     "summarize",
+    "synflow_scores",
     "t_interval",
     "train",
     "train_replicates",

@@ -31,6 +31,16 @@ METHODS: dict[str, dict[str, str]] = {
     "scratch_b": {"label": "Scratch-B", "color": "#5D6D1E", "marker": "p"},
     "slimmed": {"label": "trained with ℓ1 on scales", "color": "#AD1457", "marker": "d"},
     "unslimmed": {"label": "trained without", "color": "#455A64", "marker": "H"},
+    "magnitude": {"label": "magnitude", "color": "#2F6DB5", "marker": "2"},
+    "obd": {"label": "w²h/2 (OBD)", "color": "#C2410C", "marker": "3"},
+    "gradient": {"label": "|w · gradient|", "color": "#8A7A00", "marker": "*"},
+    "fisher": {"label": "w² · Fisher", "color": "#B5477E", "marker": "h"},
+    "inverted": {"label": "inverted OBD", "color": "#5B5B5B", "marker": "+"},
+    "smart": {"label": "random, smart ratios", "color": "#6E5A44", "marker": "4"},
+    "snip": {"label": "SNIP", "color": "#D1495B", "marker": "d"},
+    "grasp": {"label": "GraSP", "color": "#6A4C93", "marker": "8"},
+    "synflow": {"label": "SynFlow", "color": "#00838F", "marker": "H"},
+    "after_training": {"label": "magnitude after training", "color": "#1B4F9C", "marker": "1"},
     "edge_popup": {"label": "supermask (edge-popup)", "color": "#009E73", "marker": "P"},
     "biprop": {"label": "supermask (biprop)", "color": "#00624A", "marker": "X"},
 }
@@ -45,6 +55,8 @@ VALUES: dict[str, str] = {
     "early_stop_step": "steps to the lowest validation loss",
     "steps_to_90": "steps to 90% validation accuracy",
     "steps_to_95": "steps to 95% validation accuracy",
+    "train_loss": "training loss (nats)",
+    "fine_tuned_accuracy": "test accuracy after retraining (%)",
 }
 """Axis label of every measured quantity. Those in percent are stored as shares in [0, 1]."""
 
