@@ -23,6 +23,11 @@ from lth_tutorial.claims import chapter_01, chapter_03, chapter_04, chapter_06, 
     chapter_06,
     chapter_07,
     chapter_08,
+    chapter_04,
+    chapter_06,
+    chapter_07,
+    chapter_10,
+    chapter_12,
 )
 from lth_tutorial.claims.rules import Claim, Effect, Measured, Setting, difference
 from lth_tutorial.records import load_rows, recorded, widen
@@ -44,6 +49,8 @@ CLAIMS: tuple[Claim, ...] = (
     *chapter_07.CLAIMS,
     *chapter_03.CLAIMS,
     *chapter_08.CLAIMS,
+    *chapter_10.CLAIMS,
+    *chapter_12.CLAIMS,
 )
 
 

@@ -16,6 +16,7 @@ from lth_tutorial.exercises.barriers import barrier_height, interpolation, stabl
 from lth_tutorial.exercises.counting import remaining_weights
 from lth_tutorial.exercises.magnitude import magnitude_pruning
 from lth_tutorial.exercises.outcome import Check
+from lth_tutorial.exercises.prizes import gain, packed_bytes, sign_gradient
 from lth_tutorial.exercises.removal import density_after_rounds, masked_step, remove_neurons
 from lth_tutorial.exercises.rethinking import fair_steps, isolates, scratch_b_epochs
 from lth_tutorial.exercises.structured import filters_left, prune_residual
@@ -53,4 +54,7 @@ __all__ = [
     "density_at_round",
     "snip",
     "connected",
+    "packed_bytes",
+    "gain",
+    "sign_gradient",
 ]

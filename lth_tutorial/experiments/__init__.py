@@ -18,6 +18,7 @@ from lth_tutorial.checkpoints import within
 from lth_tutorial.data import Dataset
 from lth_tutorial.experiments import after_pruning, stability, structured, winning_tickets
 from lth_tutorial.experiments import after_pruning, criteria, stability, winning_tickets
+from lth_tutorial.experiments import after_pruning, stability, supermasks, winning_tickets
 from lth_tutorial.experiments.design import Experiment, scaled
 from lth_tutorial.records import lengthen
 from lth_tutorial.runtime import choose, versions
@@ -33,6 +34,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     *after_pruning.EXPERIMENTS,
     *structured.EXPERIMENTS,
     *criteria.EXPERIMENTS,
+    *supermasks.EXPERIMENTS,
 )
 
 

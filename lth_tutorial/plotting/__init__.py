@@ -17,6 +17,7 @@ from lth_tutorial.plotting.stability import (
     surface,
 )
 from lth_tutorial.plotting.structured import cost_bars, coupling, scales_and_accuracy
+from lth_tutorial.plotting.supermasks import layer_and_arms, supermasks_vs_density
 from lth_tutorial.plotting.tickets import (
     accuracy_vs_density,
     differences,
@@ -45,5 +46,7 @@ __all__ = [
     "accuracy_vs_budget",
     "saliency_plane",
     "connected_layers",
+    "supermasks_vs_density",
+    "layer_and_arms",
     "not_yet_run",
 ]

@@ -43,6 +43,9 @@ METHODS: dict[str, dict[str, str]] = {
     "after_training": {"label": "magnitude after training", "color": "#1B4F9C", "marker": "1"},
     "edge_popup": {"label": "supermask (edge-popup)", "color": "#009E73", "marker": "P"},
     "biprop": {"label": "supermask (biprop)", "color": "#00624A", "marker": "X"},
+    "biprop_norm": {"label": "biprop, batch norm learned", "color": "#8A9A00", "marker": "*"},
+    "biprop_1_1": {"label": "biprop 1/1", "color": "#2A8CA8", "marker": "h"},
+    "biprop_1_1_norm": {"label": "1/1, batch norm learned", "color": "#5A5A9C", "marker": "d"},
 }
 """Label, colour and marker of every method: the same in every chapter, also told apart in grey."""
 
