@@ -14,6 +14,7 @@ from lth_tutorial.exercises.after_pruning import (
 )
 from lth_tutorial.exercises.barriers import barrier_height, interpolation, stable_from
 from lth_tutorial.exercises.counting import remaining_weights
+from lth_tutorial.exercises.edge_popup import edge_popup_mask, kept_by_hand, score_gradient
 from lth_tutorial.exercises.magnitude import magnitude_pruning
 from lth_tutorial.exercises.outcome import Check
 from lth_tutorial.exercises.prizes import gain, packed_bytes, sign_gradient
@@ -26,6 +27,10 @@ from lth_tutorial.exercises.saliency import (
     hessian_diagonal,
     predicted_increase,
     snip,
+from lth_tutorial.exercises.subset_sums import (
+    relu_paths,
+    subset_error_by_hand,
+    subset_search,
 )
 from lth_tutorial.exercises.tickets import control, rewind
 
@@ -57,4 +62,10 @@ __all__ = [
     "packed_bytes",
     "gain",
     "sign_gradient",
+    "kept_by_hand",
+    "edge_popup_mask",
+    "score_gradient",
+    "subset_error_by_hand",
+    "subset_search",
+    "relu_paths",
 ]

@@ -19,6 +19,13 @@ from lth_tutorial.data import Dataset
 from lth_tutorial.experiments import after_pruning, stability, structured, winning_tickets
 from lth_tutorial.experiments import after_pruning, criteria, stability, winning_tickets
 from lth_tutorial.experiments import after_pruning, stability, supermasks, winning_tickets
+from lth_tutorial.experiments import (
+    after_pruning,
+    pruned_random,
+    stability,
+    supermasks,
+    winning_tickets,
+)
 from lth_tutorial.experiments.design import Experiment, scaled
 from lth_tutorial.records import lengthen
 from lth_tutorial.runtime import choose, versions
@@ -35,6 +42,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     *structured.EXPERIMENTS,
     *criteria.EXPERIMENTS,
     *supermasks.EXPERIMENTS,
+    *pruned_random.EXPERIMENTS,
 )
 
 

@@ -18,11 +18,18 @@ from lth_tutorial.plotting.stability import (
 )
 from lth_tutorial.plotting.structured import cost_bars, coupling, scales_and_accuracy
 from lth_tutorial.plotting.supermasks import layer_and_arms, supermasks_vs_density
+from lth_tutorial.plotting.theory import (
+    error_vs_products,
+    imitated_lines,
+    imitation,
+    subset_sums,
+)
 from lth_tutorial.plotting.tickets import (
     accuracy_vs_density,
     differences,
     steps_vs_density,
 )
+from lth_tutorial.plotting.untrained import mask_and_accuracy, supermask_accuracy
 
 __all__ = [
     "METHODS",
@@ -48,5 +55,11 @@ __all__ = [
     "connected_layers",
     "supermasks_vs_density",
     "layer_and_arms",
+    "supermask_accuracy",
+    "mask_and_accuracy",
+    "subset_sums",
+    "imitated_lines",
+    "error_vs_products",
+    "imitation",
     "not_yet_run",
 ]
