@@ -11,21 +11,13 @@ from typing import TYPE_CHECKING
 
 from lth_tutorial.claims import (
     chapter_01,
+    chapter_02,
     chapter_03,
     chapter_04,
     chapter_05,
     chapter_06,
     chapter_07,
-)
-from lth_tutorial.claims import chapter_01, chapter_03, chapter_04, chapter_06, chapter_07
-    chapter_02,
-    chapter_04,
-    chapter_06,
-    chapter_07,
     chapter_08,
-    chapter_04,
-    chapter_06,
-    chapter_07,
     chapter_10,
     chapter_10_live,
     chapter_11,
@@ -43,13 +35,12 @@ __all__ = ["CLAIMS", "Claim", "Effect", "Measured", "Setting", "claims", "differ
 
 CLAIMS: tuple[Claim, ...] = (
     *chapter_01.CLAIMS,
-    *chapter_03.CLAIMS,
     *chapter_02.CLAIMS,
+    *chapter_03.CLAIMS,
     *chapter_04.CLAIMS,
     *chapter_05.CLAIMS,
     *chapter_06.CLAIMS,
     *chapter_07.CLAIMS,
-    *chapter_03.CLAIMS,
     *chapter_08.CLAIMS,
     *chapter_10.CLAIMS,
     *chapter_10_live.CLAIMS,

@@ -20,13 +20,14 @@ from lth_tutorial.exercises.outcome import Check
 from lth_tutorial.exercises.prizes import gain, packed_bytes, sign_gradient
 from lth_tutorial.exercises.removal import density_after_rounds, masked_step, remove_neurons
 from lth_tutorial.exercises.rethinking import fair_steps, isolates, scratch_b_epochs
-from lth_tutorial.exercises.structured import filters_left, prune_residual
 from lth_tutorial.exercises.saliency import (
     connected,
     density_at_round,
     hessian_diagonal,
     predicted_increase,
     snip,
+)
+from lth_tutorial.exercises.structured import filters_left, prune_residual
 from lth_tutorial.exercises.subset_sums import (
     relu_paths,
     subset_error_by_hand,

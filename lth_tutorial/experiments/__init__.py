@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING
 
 from lth_tutorial.checkpoints import within
 from lth_tutorial.data import Dataset
-from lth_tutorial.experiments import after_pruning, stability, structured, winning_tickets
-from lth_tutorial.experiments import after_pruning, criteria, stability, winning_tickets
-from lth_tutorial.experiments import after_pruning, stability, supermasks, winning_tickets
 from lth_tutorial.experiments import (
     after_pruning,
+    criteria,
     pruned_random,
     stability,
+    structured,
     supermasks,
     winning_tickets,
 )
