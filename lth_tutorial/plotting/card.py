@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lth_tutorial.runtime import choose
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame, Series
 
-METHODS: dict[str, dict[str, str]] = {
+METHODS: dict[str, dict[str, Any]] = {
     "dense": {"label": "dense network", "color": "#000000", "marker": "o"},
     "ticket": {"label": "ticket", "color": "#0072B2", "marker": "o"},
     "reinit": {"label": "re-initialised", "color": "#DD7711", "marker": "s"},
@@ -31,23 +31,31 @@ METHODS: dict[str, dict[str, str]] = {
     "scratch_b": {"label": "Scratch-B", "color": "#5D6D1E", "marker": "p"},
     "slimmed": {"label": "trained with ℓ1 on scales", "color": "#AD1457", "marker": "d"},
     "unslimmed": {"label": "trained without", "color": "#455A64", "marker": "H"},
-    "magnitude": {"label": "magnitude", "color": "#2F6DB5", "marker": "2"},
+    "magnitude": {"label": "magnitude", "color": "#2F6DB5", "marker": (4, 1, 0)},
     "obd": {"label": "w²h/2 (OBD)", "color": "#C2410C", "marker": "3"},
-    "gradient": {"label": "|w · gradient|", "color": "#8A7A00", "marker": "*"},
-    "fisher": {"label": "w² · Fisher", "color": "#B5477E", "marker": "h"},
-    "inverted": {"label": "inverted OBD", "color": "#5B5B5B", "marker": "+"},
+    "gradient": {"label": "|w · gradient|", "color": "#8A7A00", "marker": (6, 1, 0)},
+    "fisher": {"label": "w² · Fisher", "color": "#B5477E", "marker": (5, 0, 180)},
+    "inverted": {"label": "inverted OBD", "color": "#5B5B5B", "marker": (6, 2, 0)},
     "smart": {"label": "random, smart ratios", "color": "#6E5A44", "marker": "4"},
-    "snip": {"label": "SNIP", "color": "#D1495B", "marker": "d"},
-    "grasp": {"label": "GraSP", "color": "#6A4C93", "marker": "8"},
-    "synflow": {"label": "SynFlow", "color": "#00838F", "marker": "H"},
+    "snip": {"label": "SNIP", "color": "#D1495B", "marker": (3, 1, 0)},
+    "grasp": {"label": "GraSP", "color": "#6A4C93", "marker": (8, 1, 0)},
+    "synflow": {"label": "SynFlow", "color": "#00838F", "marker": (7, 0, 0)},
     "after_training": {"label": "magnitude after training", "color": "#1B4F9C", "marker": "1"},
     "edge_popup": {"label": "supermask (edge-popup)", "color": "#009E73", "marker": "P"},
     "biprop": {"label": "supermask (biprop)", "color": "#00624A", "marker": "X"},
-    "biprop_norm": {"label": "biprop, batch norm learned", "color": "#5B8A00", "marker": "*"},
-    "biprop_1_1": {"label": "binary activations too", "color": "#3A7D9C", "marker": "h"},
-    "biprop_1_1_norm": {"label": "the same, batch norm learned", "color": "#6A7B00", "marker": "d"},
-    "subset": {"label": "best subset of products", "color": "#3F7F1F", "marker": "8"},
-    "single": {"label": "best single product", "color": "#B07D00", "marker": "H"},
+    "biprop_norm": {
+        "label": "biprop, batch norm learned",
+        "color": "#5B8A00",
+        "marker": (4, 1, 45),
+    },
+    "biprop_1_1": {"label": "binary activations too", "color": "#3A7D9C", "marker": (5, 1, 180)},
+    "biprop_1_1_norm": {
+        "label": "the same, batch norm learned",
+        "color": "#6A7B00",
+        "marker": (3, 1, 180),
+    },
+    "subset": {"label": "best subset of products", "color": "#3F7F1F", "marker": (10, 1, 0)},
+    "single": {"label": "best single product", "color": "#B07D00", "marker": (5, 2, 0)},
 }
 """Label, colour and marker of every method: the same in every chapter, also told apart in grey."""
 
