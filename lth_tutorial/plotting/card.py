@@ -44,13 +44,13 @@ METHODS: dict[str, dict[str, Any]] = {
     "edge_popup": {"label": "supermask (edge-popup)", "color": "#009E73", "marker": "P"},
     "biprop": {"label": "supermask (biprop)", "color": "#00624A", "marker": "X"},
     "biprop_norm": {
-        "label": "biprop, batch norm learned",
+        "label": "biprop, norm learned",
         "color": "#5B8A00",
         "marker": (4, 1, 45),
     },
     "biprop_1_1": {"label": "binary activations too", "color": "#3A7D9C", "marker": (5, 1, 180)},
     "biprop_1_1_norm": {
-        "label": "the same, batch norm learned",
+        "label": "the same, norm learned",
         "color": "#6A7B00",
         "marker": (3, 1, 180),
     },
