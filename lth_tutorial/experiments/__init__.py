@@ -25,6 +25,7 @@ from lth_tutorial.experiments import (
     supermasks,
     winning_tickets,
 )
+from lth_tutorial.experiments import after_pruning, criteria, stability, winning_tickets
 from lth_tutorial.experiments.design import Experiment, scaled
 from lth_tutorial.records import lengthen
 from lth_tutorial.runtime import choose, versions
@@ -42,6 +43,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     *criteria.EXPERIMENTS,
     *supermasks.EXPERIMENTS,
     *pruned_random.EXPERIMENTS,
+    *criteria.EXPERIMENTS,
 )
 
 
