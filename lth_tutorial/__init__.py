@@ -222,6 +222,7 @@ __all__ = [
     "remove_units",
     "replace_kept",
     "rescale_kept",
+    "remove_units",
     "retraining_experiment",
     "rewind_",
     "rewinding_experiment",
