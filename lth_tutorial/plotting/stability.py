@@ -75,6 +75,7 @@ def barrier_vs_step(
     axes.set_yscale("symlog", linthresh=1, linscale=0.6)
     axes.set_yticks((0, 1, 2, 5, 10, 20, 50), ("0", "1", "2", "5", "10", "20", "50"))
     axes.minorticks_off()
+    axes.set_ylim(min(-0.5, 100 * rows[value].min() - 0.3), max(3.0, 130 * rows[value].max()))
     axes.set_xlabel("step at which the copies part")
     axes.set_ylabel("error barrier (points, log scale from 1)")
     draw_legend(axes, f"dots: seeds, n = {rows['seed'].nunique()}; lines: means")
@@ -156,6 +157,7 @@ def stability_and_error(
         ticks = (1, 2, 5, 10, 20, 50) if value == "error" else (0, 1, 2, 5, 10, 20, 50)
         axes.set_yticks(ticks, map(str, ticks))
         axes.minorticks_off()
+        axes.set_ylim(*_limits(rows, value))
         axes.set_facecolor("white")
         axes.set_xlabel("rewind step", fontsize=FONT)
         axes.set_ylabel(label, fontsize=FONT)
@@ -164,6 +166,13 @@ def stability_and_error(
         axes.grid(axis="y", color="#E3E3E3", linewidth=0.8)
     draw_legend(axes, f"means and 95% intervals, n = {rows['seed'].nunique()}")
     return figure
+
+
+def _limits(rows: DataFrame, value: str) -> tuple[float, float]:
+    if value == "height":
+        return min(-0.5, 100 * rows["height"].min() - 0.3), max(3.0, 130 * rows["height"].max())
+    error = 100 * (1 - rows["accuracy"])
+    return max(error.min(), 0.05) / 1.3, 1.3 * error.max()
 
 
 def _scale_of(value: str) -> dict:
