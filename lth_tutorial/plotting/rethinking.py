@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -54,12 +55,15 @@ def arm_dots(
             place + 0.15, mean, yerr=[[mean - low], [high - mean]], color=style["color"],
             marker="_", markersize=16, markeredgewidth=2.5, capsize=3,
         )  # fmt: skip
-    labels = [METHODS[arm]["label"].replace(" ", "\n", 1).replace("-", "-\n", 1) for arm in arms]
+    labels = [
+        textwrap.fill(METHODS[arm]["label"], 13, break_on_hyphens=False, break_long_words=False)
+        for arm in arms
+    ]
     axes.set_xticks(range(len(arms)), labels, fontsize=FONT - 1)
     axes.set_xlim(-0.5, len(arms) - 0.5)
     low, high = errors or (rows["error"].min(), rows["error"].max())
     error_axis(axes, 100 * low)
-    axes.set_ylim(top=min(100, 130 * high))
+    axes.set_ylim(100 * max(low, 5e-4) / 1.3, min(100, 130 * high))
     axes.set_ylabel(value_label("error"))
     axes.set_title(title, fontsize=FONT)
     axes.grid(axis="x", visible=False)
