@@ -25,7 +25,6 @@ from lth_tutorial.experiments import (
     supermasks,
     winning_tickets,
 )
-from lth_tutorial.experiments import after_pruning, criteria, stability, winning_tickets
 from lth_tutorial.experiments.design import Experiment, scaled
 from lth_tutorial.records import lengthen
 from lth_tutorial.runtime import choose, versions
@@ -43,7 +42,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     *criteria.EXPERIMENTS,
     *supermasks.EXPERIMENTS,
     *pruned_random.EXPERIMENTS,
-    *criteria.EXPERIMENTS,
 )
 
 
