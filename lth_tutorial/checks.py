@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor, nn
 
 from lth_tutorial.data import Dataset
 from lth_tutorial.masks import check_mask, prunable_weights
@@ -38,6 +39,22 @@ def check_run(group, data, config, masks, start_step, stop_step, data_seeds, sav
         if mask is not None:
             check_mask(mask, prunable_weights(model))
     check_model(group, data)
+    if config.bn_l1 and not batch_norm_scales(group):
+        raise ValueError(
+            f"bn_l1 is {config.bn_l1!r}, but {type(group.models[0]).__name__} has no batch norm "
+            f"with trained scales to draw to zero; take such a network, or bn_l1=0"
+        )
+
+
+def batch_norm_scales(group) -> list[Tensor]:
+    """Return the trained scales γ of all batch norms, each [channels] or [replicates, channels]."""
+    names = [
+        f"{name}.weight" if name else "weight"
+        for name, module in group.models[0].named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+    ]
+    found = [group.parameters[name] for name in names if name in group.parameters]
+    return [scale for scale in found if scale.requires_grad]
 
 
 @torch.no_grad()

@@ -28,6 +28,8 @@ class TrainConfig:
         lr: peak learning rate.
         momentum: of SGD; Adam ignores it.
         weight_decay: ℓ2 penalty coefficient.
+        bn_l1: ℓ1 penalty coefficient s of the scales γ of batch norm: s·sign(γ) is added to their
+            gradient (network slimming, Liu et al. 2017).
         schedule: "steps" divides the rate by 10 at each of `lr_drops`, "cosine" lets it fall to 0.
         lr_drops: steps at which the rate drops.
         warmup_steps: steps over which the rate first rises linearly.
@@ -42,6 +44,7 @@ class TrainConfig:
     lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 0.0
+    bn_l1: float = 0.0
     schedule: Literal["steps", "cosine"] = "steps"
     lr_drops: tuple[int, ...] = ()
     warmup_steps: int = 0
@@ -58,6 +61,7 @@ class TrainConfig:
         momentum, decay = self.momentum, self.weight_decay
         _require(_finite(momentum) and 0 <= momentum < 1, "momentum", momentum, "in [0, 1)")
         _require(_finite(decay) and decay >= 0, "weight_decay", decay, "at least 0")
+        _require(_finite(self.bn_l1) and self.bn_l1 >= 0, "bn_l1", self.bn_l1, "at least 0")
         choose("optimizer", self.optimizer, ("sgd", "adam"))
         choose("schedule", self.schedule, ("steps", "cosine"))
         choose("precision", self.precision, ("fp32", "bf16"))

@@ -15,13 +15,15 @@ from torch import Tensor, nn
 from lth_tutorial import networks
 from lth_tutorial.data import Dataset, generator_for
 from lth_tutorial.runtime import choose
+from lth_tutorial.transformer import VisionTransformer
 
 State = dict[str, Tensor]
 """A detached copy of a model's `state_dict()`: parameter name to tensor."""
 
 MODELS = (
     "lenet_300_100", "mlp_WIDTH_WIDTH_…", "mlp_bn_WIDTH_WIDTH_…", "conv_2", "conv_4", "conv_6",
-    "conv_8", "resnet_20", "resnet_18", "vgg_11", "vgg_16", "vgg_small",
+    "conv_8", "resnet_20", "resnet_18", "vgg_11", "vgg_16", "vgg_small", "vgg_tiny",
+    "vit_WIDTH_HEADS_DEPTH",
 )  # fmt: skip
 RESNETS = {
     "resnet_20": ((16, 3), (32, 3), (64, 3)),
@@ -38,20 +40,23 @@ def build_model(name: str, *, seed: int, data: Dataset | None = None) -> nn.Modu
         name: "lenet_300_100" (two hidden layers of 300 and 100 units; Frankle & Carbin 2019), or
             "mlp_100_50" and the like: fully connected with the hidden widths in the name, and
             "mlp_bn_64_64": the same with batch norm before every ReLU; "conv_2", "conv_4",
-            "conv_6", "conv_8"; "resnet_20", "resnet_18"; "vgg_11", "vgg_16", "vgg_small" (see
-            `networks`).
+            "conv_6", "conv_8"; "resnet_20", "resnet_18"; "vgg_11", "vgg_16", "vgg_small",
+            "vgg_tiny" (see `networks`); "vit_32_4_2" and the like: a vision transformer with the
+            width, the heads and the number of blocks in the name (see `transformer`).
         seed: draws the initial weights. The global random state is neither read nor changed.
         data: gives the shape of one example and the number of classes; default the papers': MNIST
             for fully connected networks, CIFAR-10 for the others.
 
-    LeNet, its kind and Conv-N are drawn Glorot normal as in the first lottery ticket paper, ResNet
-    and VGG Kaiming normal; biases are zero.
+    LeNet, its kind and Conv-N are drawn Glorot normal as in the first lottery ticket paper, the
+    transformer too; ResNet and VGG Kaiming normal; biases are zero.
 
     Raises:
-        ValueError: for an unknown name, or images too small for the network.
+        ValueError: for an unknown name, images too small for the network, or heads that do not
+            divide the width.
     """
+    vit = re.fullmatch(r"vit_([1-9]\d*)_([1-9]\d*)_([1-9]\d*)", str(name))
     widths = re.fullmatch(r"(?:mlp(_bn)?|lenet(?=_300_100$))((?:_[1-9]\d*)+)", str(name))
-    if widths is None:
+    if widths is None and vit is None:
         choose("model", name, MODELS)
     default = _MNIST if widths else _CIFAR
     shape, classes = (data.shape, data.num_classes) if data else (default, 10)
@@ -62,6 +67,9 @@ def build_model(name: str, *, seed: int, data: Dataset | None = None) -> nn.Modu
             hidden = [int(width) for width in widths.group(2).split("_")[1:]]
             sizes = (torch.Size(shape).numel(), *hidden, classes)
             model: nn.Module = networks.mlp(sizes, batch_norm=widths.group(1) is not None)
+        elif vit:
+            width, heads, depth = (int(size) for size in vit.groups())
+            model = VisionTransformer(width, heads, depth, shape, classes)
         elif name.startswith("conv_"):
             model = networks.conv_n(int(name.removeprefix("conv_")), shape, classes)
         elif name in RESNETS:

@@ -18,6 +18,7 @@ Shape = tuple[int, ...]
 POOL = 0  # stands for a 2×2 max-pooling in a list of widths
 
 VGG_WIDTHS = {
+    "vgg_tiny": (16, 32, POOL, 32),  # for live cells on the digits
     "vgg_11": (64, POOL, 128, POOL, 256, 256, POOL, 512, 512, POOL, 512, 512),
     "vgg_16": (
         64, 64, POOL, 128, 128, POOL, 256, 256, 256, POOL, 512, 512, 512, POOL, 512, 512, 512,
@@ -166,7 +167,7 @@ def kaiming_normal_(model: nn.Module, generator: torch.Generator) -> None:
 def _draw(model: nn.Module, fill) -> None:
     # Drawn on the CPU whatever the model's device, so that a seed means the same everywhere.
     for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.LayerNorm)):
             module.reset_parameters()
             continue
         for parameter in module.parameters(recurse=False):

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lth_tutorial.checkpoints import Checkpoints
-from lth_tutorial.checks import check_run
+from lth_tutorial.checks import batch_norm_scales, check_run
 from lth_tutorial.config import TrainConfig, learning_rate
 from lth_tutorial.data import DataOrder, Dataset, generator_for
 from lth_tutorial.evaluation import losses
@@ -94,6 +94,7 @@ def fit(
     check_run(group, data, config, masks, start_step, stop_step, data_seeds, save_at)
     masked = _masked_parameters(group, masks)
     _apply(masked)
+    scales = batch_norm_scales(group) if config.bn_l1 else []
     run = Run(group, data, config, start_step)
     files = None
     if workdir is not None:
@@ -134,6 +135,8 @@ def fit(
             loss = _summed_loss(logits, y, alive if diverged else None)
             run.optimizer.zero_grad()
             loss.backward()
+            for scale in (scale for scale in scales if scale.grad is not None):
+                scale.grad.add_(scale.detach().sign(), alpha=config.bn_l1)
             _set_learning_rate(run.optimizer, learning_rate(config, step))
             run.optimizer.step()
             _apply(masked)

@@ -1,0 +1,187 @@
+"""Units: the neurons, filters and heads of a network, in groups that are coupled.
+
+Chapter 3 needs this. A *group* holds the units of one layer, or of several layers whose outputs
+are added and can only lose the same unit together. *Units* are a dictionary from a group's name to
+a boolean tensor, True = kept: a mask over units, made by `prune` from scores over units.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from lth_tutorial.criteria import Scores, random_scores
+from lth_tutorial.transformer import Attention
+from lth_tutorial.runtime import choose
+from lth_tutorial.structured.tracing import Trace, UntraceableError, trace_units
+
+Units = dict[str, Tensor]
+"""Group name to boolean tensor over its units, True = kept."""
+
+CRITERIA = ("l1", "bn_scale", "random")
+
+
+@dataclass(frozen=True)
+class UnitGroup:
+    """Units that are made by one layer, or by several whose outputs are added.
+
+    Attributes:
+        name: of the first layer that makes them; of the attention, for heads.
+        kind: "neuron", "filter" or "head".
+        size: number of units.
+        rows: layer name to the unit of each of its outputs, shape [outputs]. More than one layer:
+            they are *coupled*, and lose a unit together.
+        columns: layer name to the unit of each of its inputs, shape [inputs]; −1 where an input
+            is no unit of this group. A dense layer behind `flatten` reads a filter by many inputs.
+        norms: batch norm name to the unit of each channel, likewise.
+        pinned: why no unit can be removed, or None.
+    """
+
+    name: str
+    kind: Literal["neuron", "filter", "head"]
+    size: int
+    rows: dict[str, Tensor]
+    columns: dict[str, Tensor]
+    norms: dict[str, Tensor]
+    pinned: str | None
+
+
+def unit_groups(model: nn.Module, x: Tensor) -> dict[str, UnitGroup]:
+    """Find the units of a network, and which layers are coupled.
+
+    The network is recorded by torch.fx, and labels of units are followed through it: additions
+    couple layers, concatenations put units side by side, and a layer norm, the network's output
+    or a fixed input pins them.
+
+    Args:
+        model: any module that torch.fx can record, on any device.
+        x: an example input [batch, …]; only its shape matters.
+
+    Returns:
+        groups by name, in the order of the forward pass; pinned ones too.
+
+    Raises:
+        UntraceableError: if the coupling cannot be traced; names the operation. It is a ValueError.
+    """
+    _check_untied(model)
+    trace = trace_units(model, x)
+    layers: dict[int, list[str]] = {}  # label that stands for a group, to its layers
+    group_of = list(range(len(trace.parents)))
+
+    def top(label: int) -> int:
+        label = trace.find(label)
+        while group_of[label] != label:
+            label = trace.find(group_of[label])
+        return label
+
+    owned = {name: labels for name, labels in trace.rows.items() if int(labels.max()) >= 0}
+    for labels in owned.values():
+        for label in labels.unique().tolist():
+            a, b = sorted((top(int(labels[0])), top(label)))
+            group_of[b] = a
+    for name, labels in owned.items():
+        layers.setdefault(top(int(labels[0])), []).append(name)
+    groups = [_group(model, trace, names) for names in layers.values()]
+    return {group.name: group for group in groups}
+
+
+def all_units(groups: Mapping[str, UnitGroup]) -> Units:
+    """Return the units that keep everything: the start for `prune`. Pinned groups are left out.
+
+    Raises:
+        ValueError: if every group is pinned; says why.
+    """
+    free = {g.name: torch.ones(g.size, dtype=torch.bool) for g in groups.values() if not g.pinned}
+    if not free:
+        reasons = "; ".join(f"{g.name}: {g.pinned}" for g in groups.values())
+        raise ValueError(f"no unit of this network can be removed ({reasons})")
+    return free
+
+
+def unit_scores(
+    model: nn.Module,
+    groups: Mapping[str, UnitGroup],
+    by: Literal["l1", "bn_scale", "random"] = "l1",
+    *,
+    seed: int = 0,
+) -> Scores:
+    """Return the importance of every unit that can be removed, higher = keep.
+
+    Args:
+        by: "l1", the sum of |w| over all rows of a unit (Li et al. 2017, section 3.1), of all
+            coupled layers together; "bn_scale", the mean |γ| of its batch norms (network slimming,
+            Liu et al. 2017, section 3), which may be compared across layers; or "random".
+        seed: draws the random scores.
+
+    Returns:
+        group name to scores [units], for `prune` with `all_units(groups)`.
+
+    Raises:
+        ValueError: for an unknown criterion, or "bn_scale" where a group has no batch norm.
+    """
+    choose("criterion", by, CRITERIA)
+    units = all_units(groups)
+    if by == "random":
+        return random_scores(units, seed)
+    scores = {}
+    for name in units:
+        group, total, count = groups[name], torch.zeros(groups[name].size), 0
+        parts = group.rows if by == "l1" else group.norms
+        for layer, index in parts.items():
+            weight = getattr(model.get_submodule(layer), "weight", None)
+            if weight is None:
+                continue
+            own = index >= 0
+            values = weight.detach().abs().flatten(1).sum(dim=1) if by == "l1" else weight.abs()
+            total.index_add_(0, index[own], values.detach().float().cpu()[own])
+            count += 1
+        if not count:
+            raise ValueError(
+                f"bn_scale ranks by the scales of batch norm, and {name} has none; take by='l1'"
+            )
+        scores[name] = total if by == "l1" else total / count
+    return scores
+
+
+def _group(model: nn.Module, trace: Trace, names: list[str]) -> UnitGroup:
+    roots = dict.fromkeys(trace.find(v) for n in names for v in trace.rows[n].tolist())
+    unit_of = {root: i for i, root in enumerate(roots)}
+
+    def units(labels: Tensor) -> Tensor:
+        found = [unit_of.get(trace.find(v), -1) if v >= 0 else -1 for v in labels.tolist()]
+        return torch.tensor(found, dtype=torch.long)
+
+    def table(labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        found = {name: units(each) for name, each in labels.items()}
+        return {name: index for name, index in found.items() if bool((index >= 0).any())}
+
+    first, _, part = names[0].rpartition(".")
+    heads = part == "query" and isinstance(model.get_submodule(first), Attention)
+    filters = isinstance(model.get_submodule(names[0]), _ConvNd)
+    reasons = [trace.pinned[root] for root in roots if root in trace.pinned]
+    return UnitGroup(
+        name=first if heads else names[0],
+        kind="head" if heads else "filter" if filters else "neuron",
+        size=len(roots),
+        rows={name: units(trace.rows[name]) for name in names},
+        columns=table(trace.columns),
+        norms=table(trace.norms),
+        pinned=reasons[0] if reasons else None,
+    )
+
+
+def _check_untied(model: nn.Module) -> None:
+    modules = [(n, m) for n, m in model.named_modules() if isinstance(m, (nn.Linear, _ConvNd))]
+    places = Counter(id(module.weight) for _, module in modules)
+    tied = [name for name, module in modules if places[id(module.weight)] > 1]
+    if tied:
+        raise UntraceableError(
+            f"{', '.join(tied)} share one weight, so that a unit of one would be cut from all: "
+            f"give each layer a weight of its own"
+        )
