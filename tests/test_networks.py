@@ -6,7 +6,7 @@ from torch import nn
 
 import lth_tutorial as lt
 from lth_tutorial.models import MODELS
-from lth_tutorial.networks import glorot_normal_
+from lth_tutorial.networks import Attention, VisionTransformer, glorot_normal_
 
 # Weights without biases and norms, as the papers count them; derived layer by layer.
 WEIGHTS = {
@@ -101,3 +101,34 @@ def test_images_too_small_and_examples_that_are_no_images_are_refused(tiny_data)
         lt.build_model("vgg_16", seed=0, data=data)
     with pytest.raises(ValueError, match=r"conv_2 takes images .* got examples of \(8,\)"):
         lt.build_model("conv_2", seed=0, data=tiny_data)
+
+
+def test_a_vision_transformer_learns_from_every_parameter(digits):
+    model = lt.build_model("vit_16_2_2", seed=0, data=digits)
+    x = digits.normalize(digits.x_train[:40])
+    nn.functional.cross_entropy(model(x), digits.y_train[:40]).backward()
+    assert all(
+        bool(p.grad.abs().sum() > 0) for n, p in model.named_parameters() if "key.b" not in n
+    )
+
+
+def test_attention_is_that_of_pytorch():
+    ours, theirs = Attention(12, 3), nn.MultiheadAttention(12, 3, batch_first=True)
+    parts = (ours.query, ours.key, ours.value)
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
+        theirs.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
+        theirs.out_proj.weight.copy_(ours.output.weight)
+        theirs.out_proj.bias.copy_(ours.output.bias)
+    x = torch.randn(2, 5, 12, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(ours(x), theirs(x, x, x)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(("shape", "tokens"), [((1, 8, 8), 16), ((3, 32, 32), 64), ((1, 6, 4), 6)])
+def test_a_vision_transformer_cuts_images_into_patches(shape, tokens):
+    assert VisionTransformer(8, 2, 1, shape, 10).position.shape == (1, tokens, 8)
+
+
+def test_patches_that_do_not_divide_the_image_are_refused():
+    with pytest.raises(ValueError, match="patches of 2 by 2 do not divide 7 by 8 pixels"):
+        VisionTransformer(8, 2, 1, (1, 7, 8), 10)

@@ -5,7 +5,10 @@ saves, measured) and `scratch` (the same small network, trained from new weights
 follows units through a network.
 """
 
+from lth_tutorial.structured.cost import cost_table, flops
+from lth_tutorial.structured.experiment import structured_experiment
 from lth_tutorial.structured.removal import kept_units, remove_units, silence_, unit_mask
+from lth_tutorial.structured.scratch import scratch, scratch_config
 from lth_tutorial.structured.tracing import UntraceableError
 from lth_tutorial.structured.units import UnitGroup, Units, all_units, unit_groups, unit_scores
 
@@ -20,4 +23,9 @@ __all__ = [
     "kept_units",
     "silence_",
     "remove_units",
+    "cost_table",
+    "flops",
+    "scratch",
+    "scratch_config",
+    "structured_experiment",
 ]

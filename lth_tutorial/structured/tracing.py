@@ -30,10 +30,11 @@ MOVING = set(
     "Flatten Unflatten".split()
 )
 ELEMENTWISE = set(
-    "relu relu6 leaky_relu elu selu celu gelu silu mish tanh sigmoid hardtanh hardswish hardsigmoid "
-    "softplus dropout clamp abs neg sqrt square pow Identity ReLU ReLU6 LeakyReLU ELU SELU CELU "
-    "GELU SiLU Mish Tanh Sigmoid Hardtanh Hardswish Hardsigmoid Softplus Dropout Dropout1d "
-    "Dropout2d add iadd sub isub mul imul div truediv itruediv multiply maximum minimum".split()
+    "relu relu6 leaky_relu elu selu celu gelu silu mish tanh sigmoid hardtanh hardswish "
+    "hardsigmoid softplus dropout clamp abs neg sqrt square pow Identity ReLU ReLU6 LeakyReLU "
+    "ELU SELU CELU GELU SiLU Mish Tanh Sigmoid Hardtanh Hardswish Hardsigmoid Softplus Dropout "
+    "Dropout1d Dropout2d add iadd sub isub mul imul div truediv itruediv multiply maximum "
+    "minimum".split()
 )
 POOLING = set(
     "max_pool1d max_pool2d avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d "
@@ -168,6 +169,7 @@ def _place(node: fx.Node) -> str:
 
 
 def _method(name: str) -> Callable:
+    name = "reshape" if name == "view" else name  # labels are not laid out as values are
     return lambda tensor, *args, **kwargs: getattr(tensor, name)(*args, **kwargs)
 
 

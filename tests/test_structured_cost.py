@@ -1,0 +1,151 @@
+"""Costs, training from scratch, and the experiment that puts them together."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import lth_tutorial as lt
+from lth_tutorial.structured.cost import CANNOT_CHANGE
+
+CONFIG = lt.TrainConfig(steps=12, batch_size=20, lr=0.05, lr_drops=(8,), warmup_steps=2)
+FINETUNE = lt.TrainConfig(steps=5, batch_size=20, lr=0.02)
+
+
+def half(model, x):
+    groups = lt.unit_groups(model, x)
+    units = lt.prune(lt.unit_scores(model, groups), lt.all_units(groups), 0.5, scope="layer")
+    return units, groups
+
+
+def test_flops_of_known_layers_are_counted_by_hand():
+    x = torch.ones(7, 3, 8, 8)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 64, 5)
+    )
+    assert lt.flops(model, x) == 2 * (3 * 4 * 9 * 64 + 4 * 64 * 5)
+
+
+def test_flops_of_attention_include_its_products(digits):
+    model, x = lt.build_model("vit_32_4_2", seed=0, data=digits), torch.ones(3, 1, 8, 8)
+    tokens, width, blocks = 16, 32, 2
+    projections = 4 * width * width + 2 * width * 2 * width
+    attention = 2 * tokens * width
+    by_hand = 2 * (tokens * (4 * width + blocks * (projections + attention)) + width * 10)
+    assert lt.flops(model, x) == by_hand
+
+
+def test_counting_leaves_modes_and_batch_norm_alone():
+    model = lt.build_model("resnet_20", seed=0)
+    before = lt.state_hash(lt.snapshot(model))
+    lt.cost_table({"one": model}, torch.ones(2, 3, 32, 32), repeats=1)
+    assert model.training and lt.state_hash(lt.snapshot(model)) == before
+
+
+def test_a_masked_network_costs_what_the_dense_one_does_and_the_table_says_so(digits):
+    model, x = lt.build_model("mlp_40_20", seed=0, data=digits), torch.ones(16, 1, 8, 8)
+    units, groups = half(model, x)
+    masked = copy.deepcopy(model)
+    lt.apply_mask_(masked, lt.unit_mask(model, units, groups))
+    networks = {"dense": model, "masked": masked, "removed": lt.remove_units(model, units, x)}
+    table = lt.cost_table(networks, x, repeats=3).set_index("network")
+    assert table["note"].tolist() == ["", CANNOT_CHANGE, ""]
+    assert table.loc["masked", "parameters"] == table.loc["dense", "parameters"]
+    assert table.loc["masked", "bytes"] == table.loc["dense", "bytes"]
+    assert table.loc["masked", "flops"] == table.loc["dense", "flops"]
+    parameters = 64 * 20 + 20 + 20 * 10 + 10 + 10 * 10 + 10
+    assert table.loc["removed", "parameters"] == parameters
+    assert table.loc["removed", "bytes"] == 4 * parameters
+    assert table.loc["removed", "flops"] == 2 * (64 * 20 + 20 * 10 + 10 * 10)
+    biases = 40 + 20 + 10  # zero at initialisation
+    assert table.loc["dense", "nonzeros"] == 64 * 40 + 40 * 20 + 20 * 10 + 70 - biases
+    assert table.loc["masked", "nonzeros"] == table.loc["removed", "nonzeros"]
+
+
+def test_a_larger_network_takes_measurably_longer():
+    x = torch.ones(64, 500)
+    networks = {"large": nn.Linear(500, 4000), "small": nn.Linear(500, 40)}
+    assert lt.cost_table(networks, x, repeats=9)["speedup"][1] > 2
+
+
+def test_costs_of_nothing_are_refused():
+    with pytest.raises(ValueError, match="at least one network"):
+        lt.cost_table({}, torch.ones(1, 2))
+    with pytest.raises(ValueError, match="repeats is a whole number of at least 1; got 0"):
+        lt.cost_table({"a": nn.Linear(2, 2)}, torch.ones(1, 2), repeats=0)
+
+
+def test_scratch_e_is_the_same_budget_and_scratch_b_the_same_flops(digits):
+    dense, x = lt.build_model("mlp_40_20", seed=0, data=digits), torch.ones(2, 1, 8, 8)
+    small = lt.remove_units(dense, half(dense, x)[0], x)
+    assert lt.scratch_config(CONFIG, dense, small, x, budget="epochs") == CONFIG
+    longer = lt.scratch_config(CONFIG, dense, small, x, budget="flops", longest=math.inf)
+    ratio = (64 * 40 + 40 * 20 + 20 * 10) / (64 * 20 + 20 * 10 + 10 * 10)
+    assert longer.steps == round(12 * ratio)
+    assert longer.lr_drops == (round(8 * ratio),)
+    assert longer.warmup_steps == round(2 * ratio)
+    assert lt.scratch_config(CONFIG, dense, small, x, budget="flops").steps == 24
+
+
+def test_exchanged_networks_are_noticed(digits):
+    dense, x = lt.build_model("mlp_40_20", seed=0, data=digits), torch.ones(2, 1, 8, 8)
+    small = lt.remove_units(dense, half(dense, x)[0], x)
+    with pytest.raises(ValueError, match="were they exchanged"):
+        lt.scratch_config(CONFIG, small, dense, x, budget="flops")
+
+
+def test_training_from_scratch_forgets_the_inherited_weights(digits):
+    dense, x = lt.build_model("mlp_40_20", seed=3, data=digits), torch.ones(2, 1, 8, 8)
+    small = lt.remove_units(dense, half(dense, x)[0], x)
+    other = copy.deepcopy(small)
+    with torch.no_grad():
+        other.fc1.weight.fill_(7.0)
+    a, b = (lt.scratch([model], digits, CONFIG, seeds=[3])[0] for model in (small, other))
+    assert lt.state_hash(a.final) == lt.state_hash(b.final)
+    first = lt.build_model("mlp_40_20", seed=3, data=digits).fc1.weight[:20]
+    assert not torch.allclose(a.start["fc1.weight"] / first, torch.tensor(1.0), atol=0.3)
+
+
+def test_a_budget_in_flops_needs_the_dense_network(digits):
+    model = lt.build_model("mlp_4", seed=0, data=digits)
+    with pytest.raises(ValueError, match="pass dense"):
+        lt.scratch([model], digits, CONFIG, seeds=[0], budget="flops")
+    with pytest.raises(ValueError, match="unknown budget 'flop'. Did you mean 'flops'"):
+        lt.scratch([model], digits, CONFIG, seeds=[0], budget="flop", dense=model)
+
+
+def test_the_experiment_has_a_row_per_arm_seed_and_fraction(digits):
+    rows = lt.structured_experiment(
+        "mlp_16_8", digits, CONFIG, FINETUNE, fractions=(0.5, 0.75), seeds=range(2)
+    )
+    assert len(rows) == 2 + 2 * 4 * 2
+    assert set(rows["arm"]) == {"dense", *lt.structured.experiment.ARMS}
+    steps = rows[rows["round"] == 1].groupby("arm")["steps"].first()
+    assert steps.to_dict() == {"scratch_b": 24, "scratch_e": 12, "units_l1": 5, "units_random": 5}
+    small = rows[rows["round"] == 2]
+    assert set(small["parameters"]) == {64 * 4 + 4 + 4 * 2 + 2 + 2 * 10 + 10}
+    assert small["density"].nunique() == 1
+    assert small.loc[small["arm"] == "scratch_e", "start_accuracy"].isna().all()
+
+
+def test_the_experiment_continues_to_the_same_rows(digits, tmp_path):
+    options = dict(arms=("units_l1", "scratch_e"), seeds=range(2))
+    whole = lt.structured_experiment("mlp_16_8", digits, CONFIG, FINETUNE, **options)
+    for _ in range(2):
+        again = lt.structured_experiment(
+            "mlp_16_8", digits, CONFIG, FINETUNE, workdir=tmp_path, **options
+        )
+        assert again.equals(whole)
+    with pytest.raises(ValueError, match="another configuration"):
+        longer = replace(FINETUNE, steps=6)
+        lt.structured_experiment("mlp_16_8", digits, CONFIG, longer, workdir=tmp_path, **options)
+
+
+def test_an_experiment_that_inherits_nothing_is_refused(digits):
+    with pytest.raises(ValueError, match="one arm must choose units: units_l1"):
+        lt.structured_experiment("mlp_16_8", digits, CONFIG, FINETUNE, arms=("scratch_e",))
