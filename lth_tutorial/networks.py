@@ -18,7 +18,7 @@ Shape = tuple[int, ...]
 POOL = 0  # stands for a 2×2 max-pooling in a list of widths
 
 VGG_WIDTHS = {
-    "vgg_tiny": (16, 32, POOL, 32),  # for live cells on the digits
+    "vgg_tiny": (16, POOL, 32, POOL, 32),  # for live cells on the digits
     "vgg_11": (64, POOL, 128, POOL, 256, 256, POOL, 512, 512, POOL, 512, 512),
     "vgg_16": (
         64, 64, POOL, 128, 128, POOL, 256, 256, 256, POOL, 512, 512, 512, POOL, 512, 512, 512,

@@ -45,7 +45,9 @@ class VisionTransformer(nn.Module):
     to its tokens, both behind a layer norm.
     """
 
-    def __init__(self, width: int, heads: int, depth: int, shape: tuple[int, ...], classes: int) -> None:
+    def __init__(
+        self, width: int, heads: int, depth: int, shape: tuple[int, ...], classes: int
+    ) -> None:
         """Take the width of a token, heads per block, and the number of blocks.
 
         Patches have 2 by 2 pixels on images of up to 16 pixels a side, else 4 by 4.

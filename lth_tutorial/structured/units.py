@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from lth_tutorial.criteria import Scores, random_scores
-from lth_tutorial.transformer import Attention
 from lth_tutorial.runtime import choose
 from lth_tutorial.structured.tracing import Trace, UntraceableError, trace_units
+from lth_tutorial.transformer import Attention
 
 Units = dict[str, Tensor]
 """Group name to boolean tensor over its units, True = kept."""
