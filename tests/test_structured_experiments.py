@@ -33,10 +33,11 @@ def test_inherited_weights_and_scratch_are_measured_for_filters_and_for_weights(
     again, about = run(design, noise, scale=2e-5, workdir=tmp_path)
     assert about["resumed"] and rows.equals(again)
     wide = lt.widen(rows)
-    arms = {"dense", "fine_tuned", "scratch_e", "scratch_b"}
+    arms = {"fine_tuned", "scratch_e", "scratch_b"}
     for label in ("weights, high rate", "weights, low rate"):
         assert {f"{label}: {arm}" for arm in arms} <= set(wide["arm"])
-    by_arm = wide.set_index("arm")
+    assert wide[wide["round"] == 0].groupby("arm").size().eq(1).all()
+    by_arm = wide[wide["round"] == 1].set_index("arm")
     assert by_arm.loc["weights, low rate: fine_tuned", "density"] == pytest.approx(0.5, abs=1e-3)
     filters = by_arm.loc[["filters: scratch_e", "filters: scratch_b"], "steps"].tolist()
     assert filters == [2, 4]

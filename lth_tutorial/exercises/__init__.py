@@ -17,6 +17,7 @@ from lth_tutorial.exercises.counting import remaining_weights
 from lth_tutorial.exercises.magnitude import magnitude_pruning
 from lth_tutorial.exercises.outcome import Check
 from lth_tutorial.exercises.removal import density_after_rounds, masked_step, remove_neurons
+from lth_tutorial.exercises.structured import filters_left, prune_residual
 from lth_tutorial.exercises.tickets import control, rewind
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "masked_step",
     "remaining_weights",
     "magnitude_pruning",
+    "filters_left",
+    "prune_residual",
     "rewind",
     "control",
     "barrier_height",

@@ -67,13 +67,14 @@ class UnstructuredPart:
     def measure(
         self, data: Dataset, seeds: Sequence[int], workdir: str | Path | None
     ) -> pd.DataFrame:
-        """Return one row per arm, seed and fraction; round 0 is the dense network."""
+        """Return one row per arm, seed and fraction; round 0 is the dense network, in every arm."""
         import pandas as pd
 
         build, seeds = model_builder(self.model, data), list(seeds)
         models = [build(seed) for seed in seeds]
         full = [dense_mask(model) for model in models]
-        rows = self._trained("dense", 0, models, full, data, self.train, seeds, workdir)
+        dense = self._trained("dense", 0, models, full, data, self.train, seeds, workdir)
+        rows = [row | {"arm": arm} for arm in _RETRAINED for row in dense]
         trained = [snapshot(model) for model in models]
         for index, fraction in enumerate(self.fractions, start=1):
             masks = [
@@ -81,9 +82,7 @@ class UnstructuredPart:
                 for state, mask in zip(trained, full, strict=True)
             ]
             longer = stretched(self.train, min(2.0, 1 / (1 - fraction)))
-            for arm, config in (
-                ("fine_tuned", self.finetune), ("scratch_e", self.train), ("scratch_b", longer),
-            ):  # fmt: skip
+            for arm, config in zip(_RETRAINED, (self.finetune, self.train, longer), strict=True):
                 own = copy.deepcopy(models)
                 for i, seed in enumerate(seeds):
                     fresh = snapshot(build(seed + OTHER_INITIALIZATION))
@@ -109,6 +108,8 @@ class UnstructuredPart:
             )
         ]  # fmt: skip
 
+
+_RETRAINED = ("fine_tuned", "scratch_e", "scratch_b")
 
 # Rethinking's CIFAR protocol: 160 epochs, batch 64, rate 0.1 divided by 10 at half and at three
 # quarters, weight decay 1e-4; fine-tuning for 40 epochs at the lowest of these rates.

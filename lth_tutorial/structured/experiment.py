@@ -67,8 +67,8 @@ def structured_experiment(
         workdir: folder to continue from, as for `train`.
 
     Returns:
-        A frame with the columns arm, seed, round (0 is the dense network, with arm "dense", i the
-        i-th fraction), density (share of prunable weights left), fraction, accuracy (test, [0, 1];
+        A frame with the columns arm, seed, round (0 is the dense network, the same row in every
+        arm, i the i-th fraction), density (share of prunable weights left), fraction, accuracy (test, [0, 1];
         missing where training diverged), start_accuracy (before fine-tuning; missing for arms
         from scratch), parameters, flops (of one example) and steps (of this arm's training).
 
@@ -103,7 +103,8 @@ def structured_experiment(
             workdir=within(workdir, "dense"),
         )  # fmt: skip
         n = len(seeds)
-        rows = _rows("dense", 0, 0.0, seeds, models, data, results, [1.0] * n, [math.nan] * n)
+        dense = _rows("dense", 0, 0.0, seeds, models, data, results, [1.0] * n, [math.nan] * n)
+        rows = [row | {"arm": arm} for arm in arms for row in dense]
         trio = zip(models, seeds, results, strict=True)
         pairs = [(model, seed) for model, seed, result in trio if converged(result)]
         if not pairs:
