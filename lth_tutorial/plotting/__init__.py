@@ -14,6 +14,7 @@ from lth_tutorial.plotting.stability import (
     stability_and_error,
     surface,
 )
+from lth_tutorial.plotting.structured import cost_bars, coupling, scales_and_accuracy
 from lth_tutorial.plotting.tickets import (
     accuracy_vs_density,
     differences,
@@ -30,6 +31,9 @@ __all__ = [
     "mask_and_arms",
     "weight_grids",
     "weights_and_accuracy",
+    "coupling",
+    "cost_bars",
+    "scales_and_accuracy",
     "barrier_vs_step",
     "error_along_path",
     "stability_and_error",

@@ -24,6 +24,13 @@ METHODS: dict[str, dict[str, str]] = {
     "lr_rewind": {"label": "learning-rate rewinding", "color": "#00857A", "marker": ">"},
     "fine_tune": {"label": "fine-tuning", "color": "#C0398B", "marker": "p"},
     "no_retraining": {"label": "pruned, not retrained", "color": "#B2182B", "marker": "x"},
+    "units_l1": {"label": "smallest ℓ1, fine-tuned", "color": "#6A3D9A", "marker": "<"},
+    "units_random": {"label": "random units, fine-tuned", "color": "#6B6B6B", "marker": ">"},
+    "units_bn_scale": {"label": "smallest scales, fine-tuned", "color": "#8C510A", "marker": "*"},
+    "scratch_e": {"label": "Scratch-E", "color": "#9A7D0A", "marker": "h"},
+    "scratch_b": {"label": "Scratch-B", "color": "#5D6D1E", "marker": "p"},
+    "slimmed": {"label": "trained with ℓ1 on scales", "color": "#AD1457", "marker": "d"},
+    "unslimmed": {"label": "trained without", "color": "#455A64", "marker": "H"},
     "edge_popup": {"label": "supermask (edge-popup)", "color": "#009E73", "marker": "P"},
     "biprop": {"label": "supermask (biprop)", "color": "#00624A", "marker": "X"},
 }

@@ -68,9 +68,10 @@ def structured_experiment(
 
     Returns:
         A frame with the columns arm, seed, round (0 is the dense network, the same row in every
-        arm, i the i-th fraction), density (share of prunable weights left), fraction, accuracy (test, [0, 1];
-        missing where training diverged), start_accuracy (before fine-tuning; missing for arms
-        from scratch), parameters, flops (of one example) and steps (of this arm's training).
+        arm, i the i-th fraction), density (share of prunable weights left), fraction, accuracy
+        (test, [0, 1]; missing where training diverged), start_accuracy (before fine-tuning;
+        missing for arms from scratch), parameters, flops (of one example) and steps (of this
+        arm's training).
 
     Raises:
         ValueError: for unknown arms, no arm that inherits weights, or settings that do not fit.
