@@ -58,9 +58,10 @@ def test_costs_without_a_column_are_refused():
 def test_channels_below_the_threshold_are_drawn_hollow():
     scales = {"slimmed": {"conv1": torch.tensor([0.1, 0.9]), "conv2": torch.tensor([0.2, 0.8])}}
     figure = lt.plotting.scales_and_accuracy(scales, curve(), fraction=0.5)
-    faces = [c.get_facecolors() for c in figure.axes[0].collections]
-    hollow = [[bool((face[:3] == 1).all()) for face in group] for group in faces]
-    assert hollow == [[False, True], [False, True]]
+    outlines = figure.axes[0].patches
+    assert [outline.get_fill() for outline in outlines] == [True, False, True, False]
+    drawn = [float(outline.get_data().values[0]) for outline in outlines]
+    assert drawn == pytest.approx([0.9, 0.1, 0.8, 0.2])
     line = figure.axes[1].lines[0]
     assert line.get_ydata() == pytest.approx([91, 41])
 
