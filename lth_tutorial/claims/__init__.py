@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lth_tutorial.claims import chapter_01, chapter_04, chapter_06, chapter_07
-from lth_tutorial.claims import chapter_01, chapter_03, chapter_04, chapter_06
+from lth_tutorial.claims import chapter_01, chapter_03, chapter_04, chapter_06, chapter_07
 from lth_tutorial.claims.rules import Claim, Effect, Measured, Setting, difference
 from lth_tutorial.records import load_rows, recorded, widen
 from lth_tutorial.results import Interval
