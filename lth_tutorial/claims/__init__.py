@@ -22,10 +22,10 @@ __all__ = ["CLAIMS", "Claim", "Effect", "Measured", "Setting", "claims", "differ
 
 CLAIMS: tuple[Claim, ...] = (
     *chapter_01.CLAIMS,
+    *chapter_03.CLAIMS,
     *chapter_04.CLAIMS,
     *chapter_06.CLAIMS,
     *chapter_07.CLAIMS,
-    *chapter_03.CLAIMS,
 )
 
 
