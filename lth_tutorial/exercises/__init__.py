@@ -17,6 +17,7 @@ from lth_tutorial.exercises.counting import remaining_weights
 from lth_tutorial.exercises.magnitude import magnitude_pruning
 from lth_tutorial.exercises.outcome import Check
 from lth_tutorial.exercises.removal import density_after_rounds, masked_step, remove_neurons
+from lth_tutorial.exercises.rethinking import fair_steps, isolates, scratch_b_epochs
 from lth_tutorial.exercises.structured import filters_left, prune_residual
 from lth_tutorial.exercises.tickets import control, rewind
 
@@ -34,6 +35,9 @@ __all__ = [
     "barrier_height",
     "interpolation",
     "stable_from",
+    "scratch_b_epochs",
+    "fair_steps",
+    "isolates",
     "total_steps",
     "rates_after_pruning",
     "matching_test",

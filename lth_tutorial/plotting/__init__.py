@@ -7,6 +7,7 @@ numbers from the rows. Read `card` first: colours, markers and axes that all fig
 from lth_tutorial.plotting.card import METHODS, VALUES, not_yet_run
 from lth_tutorial.plotting.images import mask_and_arms, mask_image, weight_grids
 from lth_tutorial.plotting.removal import weights_and_accuracy
+from lth_tutorial.plotting.rethinking import arm_dots
 from lth_tutorial.plotting.retraining import accuracy_vs_budget, learning_rates
 from lth_tutorial.plotting.stability import (
     barrier_vs_step,
@@ -38,6 +39,7 @@ __all__ = [
     "error_along_path",
     "stability_and_error",
     "surface",
+    "arm_dots",
     "learning_rates",
     "accuracy_vs_budget",
     "not_yet_run",
