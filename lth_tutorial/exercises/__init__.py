@@ -33,6 +33,7 @@ from lth_tutorial.exercises.subset_sums import (
     subset_error_by_hand,
     subset_search,
 )
+from lth_tutorial.exercises.structured import filters_left, prune_residual
 from lth_tutorial.exercises.tickets import control, rewind
 
 __all__ = [

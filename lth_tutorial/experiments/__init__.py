@@ -25,6 +25,7 @@ from lth_tutorial.experiments import (
     supermasks,
     winning_tickets,
 )
+from lth_tutorial.experiments import after_pruning, stability, structured, winning_tickets
 from lth_tutorial.experiments.design import Experiment, scaled
 from lth_tutorial.records import lengthen
 from lth_tutorial.runtime import choose, versions
