@@ -12,7 +12,23 @@ from lth_tutorial.checkpoints import DamagedFileWarning
 from lth_tutorial.claims import CLAIMS, Claim, claims
 from lth_tutorial.config import IMPConfig, TrainConfig, learning_rate
 from lth_tutorial.connectivity import Barrier, barrier, interpolate
-from lth_tutorial.criteria import Scores, magnitude_scores, random_scores
+from lth_tutorial.corruption import corrupt_data
+from lth_tutorial.criteria import (
+    Criterion,
+    Scores,
+    connected_weights,
+    count_paths,
+    fisher_scores,
+    gradient_scores,
+    grasp_scores,
+    magnitude_increase_scores,
+    magnitude_scores,
+    movement_scores,
+    obd_scores,
+    random_scores,
+    snip_scores,
+    synflow_scores,
+)
 from lth_tutorial.data import Dataset, batch_indices, make_dataset
 from lth_tutorial.datasets import load_dataset
 from lth_tutorial.evaluation import evaluate
@@ -54,6 +70,7 @@ from lth_tutorial.results import (
 from lth_tutorial.retraining import retraining_experiment
 from lth_tutorial.rewinding import rewinding_experiment
 from lth_tutorial.runtime import limit_threads, pick_device, versions
+from lth_tutorial.schedules import layer_counts, prune_to_density
 from lth_tutorial.training import train
 from lth_tutorial.verdicts import verdicts
 
@@ -69,6 +86,10 @@ __all__ = [
     "Claim",
     "CLAIMS",
     "claims",
+    "connected_weights",
+    "corrupt_data",
+    "count_paths",
+    "Criterion",
     "DamagedFileWarning",
     "Dataset",
     "dense_mask",
@@ -78,6 +99,9 @@ __all__ = [
     "evaluate",
     "explore",
     "Explorer",
+    "fisher_scores",
+    "gradient_scores",
+    "grasp_scores",
     "IMPConfig",
     "IMPRound",
     "instability",
@@ -85,6 +109,7 @@ __all__ = [
     "Interval",
     "iterative_magnitude_pruning",
     "keep_best",
+    "layer_counts",
     "layer_densities",
     "LayerCollapseWarning",
     "learning_rate",
@@ -94,12 +119,15 @@ __all__ = [
     "load_provenance",
     "load_rows",
     "lottery_experiment",
+    "magnitude_increase_scores",
     "magnitude_scores",
     "make_dataset",
     "Mask",
     "matching",
     "Metrics",
     "mlp",
+    "movement_scores",
+    "obd_scores",
     "overlap",
     "paired_difference",
     "pick_device",
@@ -108,6 +136,7 @@ __all__ = [
     "plotting",
     "prune",
     "prune_like",
+    "prune_to_density",
     "random_scores",
     "recorded",
     "reinitialize",
@@ -120,9 +149,11 @@ __all__ = [
     "Scores",
     "shuffle_within_layers",
     "snapshot",
+    "snip_scores",
     "State",
     "state_hash",
     "summarize",
+    "synflow_scores",
     "t_interval",
     "train",
     "train_replicates",

@@ -10,6 +10,7 @@ import itertools
 import shutil
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from lth_tutorial.checkpoints import (
     write_checked_json,
 )
 from lth_tutorial.config import IMPConfig, TrainConfig, retraining_config
-from lth_tutorial.criteria import magnitude_scores
+from lth_tutorial.criteria import Criterion, Scores, magnitude_scores
 from lth_tutorial.data import Dataset
 from lth_tutorial.lottery import (
     IMPRound,
@@ -32,6 +33,7 @@ from lth_tutorial.lottery import (
     imp_rounds,
     pruning_identity,
     round_folder,
+    score,
     steps_of_arm,
     train_all,
     train_from,
@@ -57,6 +59,7 @@ def lottery_experiment(
     train_config: TrainConfig,
     imp_config: IMPConfig,
     *,
+    criterion: Criterion | None = None,
     arms: Sequence[str] = ARMS,
     seeds: Sequence[int] = range(8),
     workers: int | None = None,
@@ -66,6 +69,8 @@ def lottery_experiment(
 
     Args:
         model: a name for `build_model`, or a function from a seed to a module.
+        criterion: what ranks the trained weights for "ticket" and "one_shot", as for
+            `iterative_magnitude_pruning`; default their magnitude.
         arms: any of "ticket" (iterative magnitude pruning), "reinit" (the ticket's mask on
             another initialisation, trained to the same rewind step), "random" (the ticket's mask
             shuffled within layers, on the ticket's own start weights) and "one_shot" (the dense
@@ -105,13 +110,15 @@ def lottery_experiment(
     _check_seeding(seeds[0], first, again, other)
     if workdir is not None:
         start = {"model": describe_model(first)}
-        claim_folder(workdir, pruning_identity(data, train_config, imp_config) | start)
+        claim_folder(workdir, pruning_identity(data, train_config, imp_config, criterion) | start)
     steps = steps_of_arm(train_config, imp_config) * len({"ticket", *arms}) + train_config.steps
     steps += imp_config.rewind_step if "reinit" in arms else 0
 
     def some_seeds(seeds: Sequence[int], on_step: Callable[[], object]) -> list[dict]:
         folder = within(workdir, seeds_folder(seeds))
-        return _experiment(build, data, train_config, imp_config, arms, seeds, on_step, folder)
+        return _experiment(
+            build, data, train_config, imp_config, criterion, arms, seeds, on_step, folder
+        )
 
     with progress_bar(steps * len(seeds), "lottery experiment") as bar:
         if can_stack([first, other]) or data.device.type != "cpu":
@@ -135,6 +142,7 @@ def _experiment(
     data: Dataset,
     config: TrainConfig,
     imp: IMPConfig,
+    criterion: Criterion | None,
     arms: Sequence[str],
     seeds: Sequence[int],
     on_step: Callable[[], object],
@@ -143,7 +151,7 @@ def _experiment(
     """Return the rows of some seeds, trained side by side."""
     models = {seed: build(seed) for seed in seeds}
     rows: list[dict] = []
-    tickets = imp_rounds(models, data, config, imp, on_step, workdir)
+    tickets = imp_rounds(models, data, config, imp, on_step, workdir, criterion=criterion)
     dense = next(tickets)
     dense_rows = rows_of("dense", models, data, dense)
     rows += [row | {"arm": arm} for arm in arms for row in dense_rows]
@@ -158,7 +166,12 @@ def _experiment(
             if arm == "ticket":
                 rows += rows_of(arm, models, data, ticket)
                 continue
-            masks = {s: arm_mask(arm, s, r.mask, dense[s], imp) for s, r in ticket.items()}
+            masks = {
+                s: arm_mask(
+                    arm, s, r.mask, dense[s], imp, partial(score, criterion, models[s], data)
+                )
+                for s, r in ticket.items()
+            }
             arm_starts = others if arm == "reinit" else starts
 
             folder = round_folder(workdir, index, arm)
@@ -206,13 +219,19 @@ def _rows_key(starts: dict[int, State], masks: dict[int, Mask]) -> str:
     return str([(seed, state_hash(starts[seed]), state_hash(masks[seed])) for seed in masks])
 
 
-def arm_mask(arm: str, seed: int, ticket: Mask, dense: IMPRound, imp: IMPConfig) -> Mask:
+def arm_mask(
+    arm: str,
+    seed: int,
+    ticket: Mask,
+    dense: IMPRound,
+    imp: IMPConfig,
+    score: Callable[[State, Mask], Scores] = magnitude_scores,
+) -> Mask:
     """Return the mask of an arm that belongs to a ticket's mask."""
     if arm == "random":
         return shuffle_within_layers(ticket, seed)
     if arm == "one_shot":
-        scores = magnitude_scores(dense.state, dense.mask)
-        return prune_like(scores, dense.mask, ticket, scope=imp.scope)
+        return prune_like(score(dense.state, dense.mask), dense.mask, ticket, scope=imp.scope)
     return ticket
 
 

@@ -8,12 +8,14 @@ is read: a damaged one is named and computed anew. Nothing is pickled.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import inspect
 import json
 import re
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 
@@ -202,6 +204,33 @@ def warn_of_damage(path: Path, reason: object) -> None:
 def describe_model(model: torch.nn.Module) -> str:
     """Return the structure of a model as text that is the same in every process."""
     return re.sub(r" at 0x[0-9a-f]+", "", str(model))
+
+
+def describe_function(function: Callable) -> str:
+    """Return a function's name and settings as text that is the same in every process.
+
+    A function of the package is known by its name, any other by its name and its source.
+
+    Raises:
+        ValueError: if what it computes may depend on values that this text would not show.
+    """
+    settings: dict = {}
+    while isinstance(function, functools.partial):
+        if function.args:
+            raise ValueError(f"give the settings of {function.func} by name; got {function.args}")
+        settings, function = {**function.keywords, **settings}, function.func
+    name = f"{getattr(function, '__module__', None)}.{getattr(function, '__qualname__', function)}"
+    if not inspect.isfunction(function) or function.__closure__ or "<lambda>" in name:
+        raise ValueError(
+            f"a workdir must know what it continues, and {name} does not show all that it depends "
+            f"on; define a function by name, with its settings given by functools.partial"
+        )
+    odd = [k for k, v in settings.items() if not isinstance(v, (int, float, str, type(None)))]
+    if odd:
+        raise ValueError(f"settings of {name} are numbers or words; got others for {odd}")
+    if not name.startswith("lth_tutorial."):
+        name += " " + hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:16]
+    return f"{name}({', '.join(f'{k}={v!r}' for k, v in sorted(settings.items()))})"
 
 
 def within(workdir: str | Path | None, *parts: str) -> Path | None:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from torch import nn
 
-from lth_tutorial.checkpoints import claim_folder, describe_model, within
+from lth_tutorial.checkpoints import claim_folder, describe_function, describe_model, within
 from lth_tutorial.config import IMPConfig, TrainConfig, retraining_config
-from lth_tutorial.criteria import magnitude_scores
+from lth_tutorial.criteria import Criterion, Scores, magnitude_scores
 from lth_tutorial.data import Dataset
 from lth_tutorial.evaluation import evaluate
 from lth_tutorial.masks import (
@@ -70,6 +70,7 @@ def iterative_magnitude_pruning(
     train_config: TrainConfig,
     imp_config: IMPConfig,
     *,
+    criterion: Criterion | None = None,
     data_seed: int = 0,
     workdir: str | Path | None = None,
 ) -> list[IMPRound]:
@@ -79,6 +80,9 @@ def iterative_magnitude_pruning(
     rewind is proved: the snapshot's hash, and the weights that training began with, are checked.
 
     Args:
+        criterion: what ranks the trained weights, a function (model, data, mask) -> scores such
+            as `gradient_scores`; default their magnitude. Settings of its own are given with
+            `functools.partial`.
         workdir: folder to continue from. A run that was killed goes on at its last checkpoint, to
             the same bits on a CPU; more rounds may be asked for later. The rounds' weights stay
             in the folder and are read when asked for, so that memory does not grow with rounds.
@@ -97,12 +101,14 @@ def iterative_magnitude_pruning(
     check_fits(model, train_config, imp_config)
     if workdir is not None:
         start = {"model": describe_model(model), "initial_state": state_hash(snapshot(model))}
-        claim_folder(workdir, pruning_identity(data, train_config, imp_config) | start)
+        claim_folder(workdir, pruning_identity(data, train_config, imp_config, criterion) | start)
     rounds = []
     total = steps_of_arm(train_config, imp_config) + train_config.steps
     with progress_bar(total, "pruning") as bar:
         models = {data_seed: model}
-        run = imp_rounds(models, data, train_config, imp_config, bar.update, workdir)
+        run = imp_rounds(
+            models, data, train_config, imp_config, bar.update, workdir, criterion=criterion
+        )
         for current in (by_seed[data_seed] for by_seed in run):
             if current.result.diverged_step is not None:
                 message = divergence_message(current.result.diverged_step, data_seed, train_config)
@@ -140,11 +146,15 @@ def imp_rounds(
     imp: IMPConfig,
     on_step: Callable[[], object],
     workdir: str | Path | None = None,
+    *,
+    criterion: Criterion | None = None,
 ) -> Iterator[dict[int, IMPRound]]:
     """Yield one `IMPRound` per seed, round by round; a seed that diverged has no later rounds."""
     dense = dense_round(models, data, config, {imp.rewind_step}, on_step, round_folder(workdir, 0))
     yield dense
-    yield from pruned_rounds(models, data, config, imp, dense, on_step, workdir)
+    yield from pruned_rounds(
+        models, data, config, imp, dense, on_step, workdir, criterion=criterion
+    )
 
 
 def dense_round(
@@ -165,6 +175,7 @@ def pruned_rounds(
     on_step: Callable[[], object],
     workdir: str | Path | None = None,
     *,
+    criterion: Criterion | None = None,
     iterative: bool = True,
 ) -> Iterator[dict[int, IMPRound]]:
     """Yield the rounds after the dense one, which has a snapshot at the rewind step.
@@ -183,10 +194,11 @@ def pruned_rounds(
             return
         masks = {
             seed: prune(
-                magnitude_scores(state, masks[seed]), masks[seed], imp.fraction, scope=imp.scope
+                score(criterion, models[seed], data, state, masks[seed]), masks[seed],
+                imp.fraction, scope=imp.scope,
             )
             for seed, state in trained.items()
-        }
+        }  # fmt: skip
         results = train_from(
             {seed: models[seed] for seed in trained}, points if rewinding else trained, masks,
             data, retraining, imp.rewind_step, on_step=on_step,
@@ -198,6 +210,16 @@ def pruned_rounds(
         yield as_rounds(index, models, data, masks, results)
         if iterative:
             trained = {seed: r.final for seed, r in results.items() if converged(r)}
+
+
+def score(
+    criterion: Criterion | None, model: nn.Module, data: Dataset, state: State, mask: Mask
+) -> Scores:
+    """Return a criterion's scores of a trained state; the model is left with that state."""
+    if criterion is None:
+        return magnitude_scores(state, mask)
+    model.load_state_dict(state)
+    return criterion(model, data, mask)
 
 
 def train_all(models: dict[int, nn.Module], data, config, **options) -> dict[int, TrainResult]:
@@ -250,10 +272,13 @@ def check_fits(model: nn.Module, config: TrainConfig, imp: IMPConfig) -> None:
         )
 
 
-def pruning_identity(data: Dataset, config: TrainConfig, imp: IMPConfig) -> dict:
+def pruning_identity(
+    data: Dataset, config: TrainConfig, imp: IMPConfig, criterion: Criterion | None = None
+) -> dict:
     """Return what a working directory belongs to; the number of rounds may grow."""
     settings = {k: v for k, v in asdict(imp).items() if k != "rounds"}
-    return {"train_config": config, "imp_config": settings, "data": data.fingerprint}
+    found = {"train_config": config, "imp_config": settings, "data": data.fingerprint}
+    return found if criterion is None else found | {"criterion": describe_function(criterion)}
 
 
 def round_folder(workdir: str | Path | None, index: int, arm: str = "ticket") -> Path | None:

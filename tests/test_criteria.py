@@ -48,3 +48,17 @@ def test_random_scores_follow_the_seed_and_not_the_weights(tiny_model):
     a, b, c = (lt.random_scores(mask, s) for s in (0, 0, 1))
     assert all(torch.equal(a[n], b[n]) and not torch.equal(a[n], c[n]) for n in mask)
     assert not torch.equal(a["fc1.weight"].flatten()[:5], a["fc2.weight"].flatten()[:5])
+
+
+def test_movement_and_increase_compare_with_the_start(tiny_model):
+    start, mask = lt.snapshot(tiny_model), lt.dense_mask(tiny_model)
+    state = {name: tensor.clone() for name, tensor in start.items()}
+    state["fc1.weight"][0, 0] = 2 * start["fc1.weight"][0, 0]
+    state["fc1.weight"][0, 1] = -start["fc1.weight"][0, 1]
+    w = start["fc1.weight"].abs()
+    moved = lt.movement_scores(state, start, mask)["fc1.weight"]
+    grown = lt.magnitude_increase_scores(state, start, mask)["fc1.weight"]
+    assert torch.allclose(moved[0, :3], torch.stack([w[0, 0], 2 * w[0, 1], w[0, 2] * 0]))
+    assert torch.allclose(grown[0, :3], torch.stack([w[0, 0], w[0, 1] * 0, w[0, 2] * 0]))
+    with pytest.raises(TypeError, match="movement_scores takes a state"):
+        lt.movement_scores(tiny_model, start, mask)

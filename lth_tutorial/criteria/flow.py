@@ -1,0 +1,120 @@
+"""Criteria and counts that follow paths from input to output: SynFlow, and what is connected."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from lth_tutorial.criteria.passes import check_finite, scoring_mode
+from lth_tutorial.criteria.weights import Scores
+from lth_tutorial.data import Dataset
+from lth_tutorial.masks import Mask, check_mask, prunable_weights
+
+
+def synflow_scores(model: nn.Module, data: Dataset, mask: Mask) -> Scores:
+    """Return w · ∂R/∂w, with R the sum of the outputs for an input of ones and weights |w|.
+
+    In a network without biases, R adds up all paths from input to output, each the product of its
+    weights' magnitudes, and a weight's score is the sum over the paths that run through it. The
+    scores of every layer sum to R, so a thin layer has large scores: pruned in many small steps
+    (see `prune_to_density`), no layer is emptied before the others.
+
+    Args:
+        model: usually untrained. It is left as it was; batch norm uses its running statistics.
+        data: gives the shape of an input and the device. No example and no label is looked at.
+        mask: the weights that remain; pruned weights score zero.
+
+    Raises:
+        ValueError: if the mask does not fit, or scores are NaN or infinite.
+
+    Source: Tanaka et al. 2020, section 5 and algorithm 1.
+    """
+    weights = prunable_weights(model)
+    check_mask(mask, weights)
+    absolute = _as_double({**dict(model.named_parameters()), **dict(model.named_buffers())})
+    absolute = {name: tensor.abs() for name, tensor in absolute.items()}
+    for name in mask:
+        absolute[name].masked_fill_(~mask[name], 0.0)
+    _, scores = _flow(model, data, absolute, list(mask))
+    return check_finite("synflow_scores", scores)
+
+
+def connected_weights(model: nn.Module, data: Dataset, mask: Mask) -> Mask:
+    """Return the kept weights that lie on a path of kept weights from input to output.
+
+    A kept weight that is not connected does nothing: no input reaches it, or no output reads it.
+    Where nothing is connected, the network has collapsed. (Biases are no inputs. Of the inputs of
+    a max pooling only the one with most paths counts.)
+
+    Args:
+        model: gives the structure; its weights play no role.
+        data: gives the shape of an input.
+        mask: the weights that remain.
+
+    Raises:
+        ValueError: if the mask does not fit the model.
+    """
+    _, scores = _flow(model, data, _ones(model, mask), list(mask))
+    return {name: mask[name] & (scores[name] > 0) for name in mask}
+
+
+def count_paths(model: nn.Module, data: Dataset, mask: Mask) -> float:
+    """Return the number of paths of kept weights from an input to an output.
+
+    Every layer is crossed by all of them, so this is also the number of paths through each layer.
+
+    Args:
+        model, data, mask: as for `connected_weights`.
+
+    Raises:
+        ValueError: if the mask does not fit the model.
+    """
+    total, _ = _flow(model, data, _ones(model, mask), list(mask))
+    return total
+
+
+def _ones(model: nn.Module, mask: Mask) -> dict[str, Tensor]:
+    """Return tensors with which the model adds up paths: weights 1, biases 0, norms the identity.
+
+    Batch norm's epsilon is made up for, so that counts stay whole numbers.
+    """
+    check_mask(mask, prunable_weights(model))
+    values = _as_double({**dict(model.named_parameters()), **dict(model.named_buffers())})
+    for name in values:
+        if values[name].is_floating_point():
+            values[name] = torch.zeros_like(values[name])
+    for path, module in model.named_modules():
+        prefix = f"{path}." if path else ""
+        if isinstance(module, _BatchNorm):
+            for part, value in (("weight", 1.0), ("running_var", 1 - module.eps)):
+                if prefix + part in values:
+                    values[prefix + part].fill_(value)
+        elif "Norm" in type(module).__name__ and f"{prefix}weight" in values:
+            values[f"{prefix}weight"].fill_(1.0)
+    return values | {name: kept.double() for name, kept in mask.items()}
+
+
+def _as_double(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    # Products over many layers leave the range of single precision.
+    return {
+        name: tensor.detach().double() if tensor.is_floating_point() else tensor.clone()
+        for name, tensor in tensors.items()
+    }
+
+
+def _flow(
+    model: nn.Module, data: Dataset, values: dict[str, Tensor], names: list[str]
+) -> tuple[float, Scores]:
+    """Return the sum R of the outputs for an input of ones, and w · ∂R/∂w of the named weights."""
+    weights = {name: values[name].requires_grad_() for name in names}
+    x = torch.ones((1, *data.shape), dtype=torch.float64, device=data.device)
+    with scoring_mode(model, batch_statistics=False):
+        total = functional_call(model, values, (x,)).sum()
+    gradients = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
+    pairs = zip(weights.items(), gradients, strict=True)
+    return total.item(), {
+        name: (w.detach() * (0.0 if gradient is None else gradient))
+        for (name, w), gradient in pairs
+    }

@@ -1,0 +1,96 @@
+"""Forward passes for criteria: under a mask, with weights of their own, the model untouched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from lth_tutorial.criteria.weights import Scores
+from lth_tutorial.data import Dataset, batch_indices
+from lth_tutorial.masks import Mask, check_mask, prunable_weights
+
+_CHUNK = 500
+
+
+def masked_weights(model: nn.Module, mask: Mask) -> dict[str, Tensor]:
+    """Return copies of the prunable weights, pruned ones zero, that record gradients.
+
+    Raises:
+        ValueError: if the mask does not fit the model.
+    """
+    weights = prunable_weights(model)
+    check_mask(mask, weights)
+    return {n: weights[n].detach().masked_fill(~mask[n], 0.0).requires_grad_() for n in mask}
+
+
+def logits(model: nn.Module, weights: dict[str, Tensor], x: Tensor) -> Tensor:
+    """Return the model's output for normalised inputs with these weights in place of its own."""
+    # With copies of the buffers, so that batch norm writes its statistics into those.
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    return functional_call(model, weights | buffers, (x,))
+
+
+@contextmanager
+def scoring_mode(model: nn.Module, *, batch_statistics: bool) -> Iterator[None]:
+    """Switch dropout off, and batch norm to the statistics of the batch or to its running ones.
+
+    An untrained network has no running statistics worth the name: in evaluation mode its batch
+    norm would do nothing, and what is scored would be another network.
+    """
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
+    for module in model.modules() if batch_statistics else ():
+        if isinstance(module, _BatchNorm):
+            module.training = True
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
+
+
+def training_chunks(
+    criterion: str,
+    data: Dataset,
+    examples: int | None,
+    data_seed: int,
+    size: int = _CHUNK,
+) -> tuple[list[tuple[Tensor, Tensor]], int]:
+    """Return normalised training examples with labels in chunks, and their number.
+
+    Args:
+        criterion: name of the function that needs them, for the error message.
+        examples: how many, drawn without replacement by `data_seed`; None for all.
+
+    Raises:
+        TypeError: if `data` is no `Dataset`.
+        ValueError: if there are fewer examples.
+    """
+    if not isinstance(data, Dataset):
+        got = "none" if data is None else type(data).__name__
+        raise TypeError(
+            f"{criterion} looks at the loss and needs training examples: pass a Dataset; got "
+            f"{got}. magnitude_scores and random_scores need no data"
+        )
+    x, y = data.split("train")
+    if examples is not None:
+        rows = batch_indices(len(x), examples, 0, data_seed).to(x.device)
+        x, y = x[rows], y[rows]
+    pairs = zip(x.split(size), y.split(size), strict=True)
+    return [(data.normalize(part), labels) for part, labels in pairs], len(x)
+
+
+def check_finite(criterion: str, scores: Scores) -> Scores:
+    """Return the scores, or raise a ValueError that names the layers with NaN or infinity."""
+    broken = [name for name, values in scores.items() if not bool(torch.isfinite(values).all())]
+    if broken:
+        raise ValueError(
+            f"{criterion} gives NaN or infinity for {', '.join(broken)}: are the model's weights "
+            f"finite? A run that diverged cannot be scored"
+        )
+    return scores

@@ -1,0 +1,85 @@
+"""Criteria that look at the weights alone: their size, their change, or nothing at all."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lth_tutorial.data import generator_for
+from lth_tutorial.masks import Mask, check_mask
+from lth_tutorial.models import State
+
+Scores = dict[str, Tensor]
+"""Parameter name to float tensor, higher = keep."""
+
+
+def magnitude_scores(state: State, mask: Mask) -> Scores:
+    """Return |w| for every prunable weight of a trained network.
+
+    Args:
+        state: the network's weights, e.g. `snapshot(model)`.
+        mask: the mask that it was trained under; gives names and shapes.
+
+    Raises:
+        ValueError: if the mask does not fit the state.
+
+    Source: Han et al. 2015; Frankle & Carbin 2019, section 1.
+    """
+    _check_state("magnitude_scores", state, mask)
+    return {name: state[name].detach().abs() for name in mask}
+
+
+def random_scores(mask: Mask, seed: int) -> Scores:
+    """Return scores uniform in [0, 1) that know nothing of the weights: a control.
+
+    `prune` with these removes weights uniformly at random, over the whole network or within each
+    layer, according to its scope.
+    """
+    return {
+        name: torch.rand(kept.shape, generator=generator_for("random scores", seed, i)).to(
+            kept.device
+        )
+        for i, (name, kept) in enumerate(mask.items())
+    }
+
+
+def movement_scores(state: State, start: State, mask: Mask) -> Scores:
+    """Return |w − w₀|, how far training moved every prunable weight.
+
+    Args:
+        state: the trained weights.
+        start: the weights that training began with.
+        mask: gives names and shapes.
+
+    Raises:
+        ValueError: if the mask does not fit one of the states.
+
+    Source: Zhou et al. 2019, section 2 (the criterion *movement*).
+    """
+    _check_state("movement_scores", state, mask)
+    _check_state("movement_scores", start, mask)
+    return {name: (state[name] - start[name]).detach().abs() for name in mask}
+
+
+def magnitude_increase_scores(state: State, start: State, mask: Mask) -> Scores:
+    """Return |w| − |w₀|, by how much training made every prunable weight larger.
+
+    Negative for a weight that moved towards zero.
+
+    Args:
+        state, start, mask: as for `movement_scores`.
+
+    Raises:
+        ValueError: if the mask does not fit one of the states.
+
+    Source: Zhou et al. 2019, section 2 (the criterion *magnitude increase*).
+    """
+    _check_state("magnitude_increase_scores", state, mask)
+    _check_state("magnitude_increase_scores", start, mask)
+    return {name: state[name].detach().abs() - start[name].detach().abs() for name in mask}
+
+
+def _check_state(criterion: str, state: State, mask: Mask) -> None:
+    if isinstance(state, nn.Module):
+        raise TypeError(f"{criterion} takes a state, not a model: pass snapshot(model)")
+    check_mask(mask, {name: state[name] for name in mask if name in state})

@@ -1,0 +1,125 @@
+"""SynFlow and connectivity, against an enumeration of all paths."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+import lth_tutorial as lt
+
+
+@pytest.fixture
+def net(tiny_data):
+    """8-4-5-3 units without biases, half of the weights pruned."""
+    model = nn.Sequential(
+        nn.Linear(8, 4, bias=False), nn.ReLU(), nn.Linear(4, 5, bias=False), nn.ReLU(),
+        nn.Linear(5, 3, bias=False),
+    )  # fmt: skip
+    lt.reinitialize(model, 0)
+    mask = lt.dense_mask(model)
+    return model, lt.keep_best(lt.random_scores(mask, 3), mask, 28)
+
+
+def enumerate_paths(model, mask):
+    """Return the number of paths and, for every weight, what runs through it."""
+    layers = [(model[i].weight.detach().double().abs(), mask[f"{i}.weight"]) for i in (0, 2, 4)]
+    through = {
+        f"{i}.weight": torch.zeros_like(w) for i, (w, _) in zip((0, 2, 4), layers, strict=True)
+    }
+    total = 0
+    for units in itertools.product(range(8), range(4), range(5), range(3)):
+        places = [(b, a) for a, b in itertools.pairwise(units)]
+        if all(kept[place] for (_, kept), place in zip(layers, places, strict=True)):
+            total += 1
+            product = 1.0
+            for (w, _), place in zip(layers, places, strict=True):
+                product *= w[place].item()
+            for name, place in zip(through, places, strict=True):
+                through[name][place] += product
+    return total, through
+
+
+def test_synflow_adds_up_the_paths_through_a_weight(net, tiny_data):
+    model, mask = net
+    _, through = enumerate_paths(model, mask)
+    scores = lt.synflow_scores(model, tiny_data, mask)
+    for name in mask:
+        assert torch.allclose(scores[name].double(), through[name], rtol=1e-5)
+
+
+def test_synaptic_flow_is_conserved_from_layer_to_layer(net, tiny_data):
+    sums = [s.sum().item() for s in lt.synflow_scores(net[0], tiny_data, net[1]).values()]
+    assert sums == pytest.approx([sums[0]] * 3)
+
+
+def test_synflow_looks_at_no_example(net, tiny_data):
+    model, mask = net
+    other = lt.corrupt_data(tiny_data, "random_labels", 0)
+    a, b = (lt.synflow_scores(model, d, mask) for d in (tiny_data, other.subset(1)))
+    assert all(torch.equal(a[n], b[n]) for n in mask)
+
+
+def test_paths_are_counted_and_weights_without_one_are_named(net, tiny_data):
+    model, mask = net
+    total, through = enumerate_paths(model, mask)
+    connected = lt.connected_weights(model, tiny_data, mask)
+    assert lt.count_paths(model, tiny_data, mask) == total > 0
+    assert all(torch.equal(connected[n], through[n] > 0) for n in mask)
+    assert any((connected[n] != mask[n]).any() for n in mask)  # some kept weights do nothing
+
+
+def test_an_empty_layer_leaves_no_path(net, tiny_data):
+    model, mask = net
+    mask = mask | {"2.weight": torch.zeros_like(mask["2.weight"])}
+    assert lt.count_paths(model, tiny_data, mask) == 0
+    connected = lt.connected_weights(model, tiny_data, mask)
+    assert not any(kept.any() for kept in connected.values())
+
+
+def test_paths_do_not_run_through_biases_or_depend_on_weights(tiny_data):
+    model = lt.build_model("mlp_4", seed=0, data=tiny_data)
+    with torch.no_grad():
+        model.fc1.bias.fill_(5)
+        model.fc1.weight[0] = 0
+    assert lt.count_paths(model, tiny_data, lt.dense_mask(model)) == 8 * 4 * 3
+
+
+@pytest.mark.parametrize("name", ["resnet_20", "vgg_11"])
+def test_batch_norm_and_shortcuts_are_counted_through(name):
+    x = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
+    data = lt.make_dataset("noise", (x, torch.arange(4) % 2), None, (x, torch.arange(4) % 2))
+    model = lt.build_model(name, seed=0, data=data)
+    mask = lt.dense_mask(model)
+    assert all(kept.all() for kept in lt.connected_weights(model, data, mask).values())
+    paths = lt.count_paths(model, data, mask)
+    assert paths > 1e6
+    if name == "resnet_20":  # a shortcut goes round an empty layer
+        first = "blocks.0.conv1.weight"
+        around = mask | {first: torch.zeros_like(mask[first])}
+        assert 0 < lt.count_paths(model, data, around) < paths
+
+
+def test_a_shortcut_adds_its_paths(tiny_data):
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.output = nn.Linear(8, 8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.output(x + self.inner(x).relu())
+
+    model = Residual()
+    assert lt.count_paths(model, tiny_data, lt.dense_mask(model)) == 8 * 3 + 8 * 8 * 3
+
+
+def test_synflow_of_a_deep_network_does_not_overflow(tiny_data):
+    model = lt.build_model("mlp" + "_200" * 42, seed=0, data=tiny_data)
+    scores = lt.synflow_scores(model, tiny_data, lt.dense_mask(model))
+    weights = dict(model.named_parameters())
+    assert all(torch.equal(s > 0, weights[n] != 0) for n, s in scores.items())
+    sums = [s.sum().item() for s in scores.values()]
+    assert sums == pytest.approx([sums[0]] * 43)
+    assert sums[0] > torch.finfo(torch.float32).max  # what single precision cannot hold
