@@ -8,6 +8,7 @@ Read the modules in the order of the imports below.
 from lth_tutorial import exercises as check
 from lth_tutorial import plotting
 from lth_tutorial.arms import lottery_experiment
+from lth_tutorial.before_training import prune_before_training
 from lth_tutorial.checkpoints import DamagedFileWarning
 from lth_tutorial.claims import CLAIMS, Claim, claims
 from lth_tutorial.config import IMPConfig, TrainConfig, learning_rate
@@ -135,6 +136,7 @@ __all__ = [
     "plane",
     "plotting",
     "prune",
+    "prune_before_training",
     "prune_like",
     "prune_to_density",
     "random_scores",

@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lth_tutorial.claims import chapter_01, chapter_04, chapter_06, chapter_07
+from lth_tutorial.claims import (
+    chapter_01,
+    chapter_02,
+    chapter_04,
+    chapter_06,
+    chapter_07,
+    chapter_08,
+)
 from lth_tutorial.claims.rules import Claim, Effect, Measured, Setting, difference
 from lth_tutorial.records import load_rows, recorded, widen
 from lth_tutorial.results import Interval
@@ -22,9 +29,11 @@ __all__ = ["CLAIMS", "Claim", "Effect", "Measured", "Setting", "claims", "differ
 
 CLAIMS: tuple[Claim, ...] = (
     *chapter_01.CLAIMS,
+    *chapter_02.CLAIMS,
     *chapter_04.CLAIMS,
     *chapter_06.CLAIMS,
     *chapter_07.CLAIMS,
+    *chapter_08.CLAIMS,
 )
 
 
