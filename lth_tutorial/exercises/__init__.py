@@ -17,6 +17,13 @@ from lth_tutorial.exercises.counting import remaining_weights
 from lth_tutorial.exercises.magnitude import magnitude_pruning
 from lth_tutorial.exercises.outcome import Check
 from lth_tutorial.exercises.removal import density_after_rounds, masked_step, remove_neurons
+from lth_tutorial.exercises.saliency import (
+    connected,
+    density_at_round,
+    hessian_diagonal,
+    predicted_increase,
+    snip,
+)
 from lth_tutorial.exercises.tickets import control, rewind
 
 __all__ = [
@@ -34,4 +41,9 @@ __all__ = [
     "total_steps",
     "rates_after_pruning",
     "matching_test",
+    "predicted_increase",
+    "hessian_diagonal",
+    "density_at_round",
+    "snip",
+    "connected",
 ]

@@ -5,6 +5,7 @@ numbers from the rows. Read `card` first: colours, markers and axes that all fig
 """
 
 from lth_tutorial.plotting.card import METHODS, VALUES, not_yet_run
+from lth_tutorial.plotting.criteria import connected_layers, saliency_plane
 from lth_tutorial.plotting.images import mask_and_arms, mask_image, weight_grids
 from lth_tutorial.plotting.removal import weights_and_accuracy
 from lth_tutorial.plotting.retraining import accuracy_vs_budget, learning_rates
@@ -36,5 +37,7 @@ __all__ = [
     "surface",
     "learning_rates",
     "accuracy_vs_budget",
+    "saliency_plane",
+    "connected_layers",
     "not_yet_run",
 ]

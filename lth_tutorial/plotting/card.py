@@ -24,6 +24,16 @@ METHODS: dict[str, dict[str, str]] = {
     "lr_rewind": {"label": "learning-rate rewinding", "color": "#00857A", "marker": ">"},
     "fine_tune": {"label": "fine-tuning", "color": "#C0398B", "marker": "p"},
     "no_retraining": {"label": "pruned, not retrained", "color": "#B2182B", "marker": "x"},
+    "magnitude": {"label": "magnitude", "color": "#2F6DB5", "marker": "<"},
+    "obd": {"label": "w²h/2 (OBD)", "color": "#C2410C", "marker": ">"},
+    "gradient": {"label": "|w · gradient|", "color": "#8A7A00", "marker": "*"},
+    "fisher": {"label": "w² · Fisher", "color": "#B5477E", "marker": "h"},
+    "inverted": {"label": "inverted OBD", "color": "#5B5B5B", "marker": "+"},
+    "smart": {"label": "random, smart ratios", "color": "#6E5A44", "marker": "p"},
+    "snip": {"label": "SNIP", "color": "#D1495B", "marker": "d"},
+    "grasp": {"label": "GraSP", "color": "#6A4C93", "marker": "8"},
+    "synflow": {"label": "SynFlow", "color": "#00838F", "marker": "H"},
+    "after_training": {"label": "magnitude after training", "color": "#1B4F9C", "marker": "1"},
     "edge_popup": {"label": "supermask (edge-popup)", "color": "#009E73", "marker": "P"},
     "biprop": {"label": "supermask (biprop)", "color": "#00624A", "marker": "X"},
 }
@@ -38,6 +48,8 @@ VALUES: dict[str, str] = {
     "early_stop_step": "steps to the lowest validation loss",
     "steps_to_90": "steps to 90% validation accuracy",
     "steps_to_95": "steps to 95% validation accuracy",
+    "train_loss": "training loss (nats)",
+    "fine_tuned_accuracy": "test accuracy after retraining (%)",
 }
 """Axis label of every measured quantity. Those in percent are stored as shares in [0, 1]."""
 
