@@ -34,7 +34,7 @@ def predicted_increase(answer: float | None = None) -> Check:
         saliency[2]: "that is the second weight to go; add the first one",
         sum(h / 2 for h in CURVATURES[1:]): "the weight counts too, squared: w²h/2",
         sum(abs(w) * h / 2 for w, h in zip(WEIGHTS[1:], CURVATURES[1:], strict=True)): (
-            "the weight counts *squared*: removing it moves it by −w, and the expansion is quadratic"
+            "the weight counts *squared*: removing it moves it by −w, in a quadratic form"
         ),
     }
     return _number(answer, right, typical, "0.2 + 0.75, for the weights −2 and 1", "a loss")
