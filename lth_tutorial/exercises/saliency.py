@@ -124,7 +124,7 @@ def snip(fn: Callable[[Callable, Tensor, Tensor], Tensor] | None = None) -> Chec
     mask = torch.tensor([True, True, True, False])
 
     def loss(v: Tensor) -> Tensor:
-        return (v[0] * v[1] + v[2] * v[3] + v[1] - v[3] * v[0]).square() + v[2]
+        return (v[0] * v[1] + v[2] * v[3] + v[1] - v[3] * v[0]).square() - 5 * v[2]
 
     def check(call: Callable) -> str | None:
         given = w.clone(), mask.clone()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
-def saliency_plane(weight: Tensor, curvature: Tensor, share: float, *, points: int = 900) -> Figure:
+def saliency_plane(weight: Tensor, curvature: Tensor, share: float, *, points: int = 400) -> Figure:
     """Show every weight by its size and its curvature, and what two rankings keep of them.
 
     Magnitude cuts the plane by a vertical line, w² h / 2 by a falling diagonal one.
@@ -37,7 +37,7 @@ def saliency_plane(weight: Tensor, curvature: Tensor, share: float, *, points: i
         )
     saliency = size.square() * h / 2
     cut, line = (values.quantile(1 - share).item() for values in (size, saliency))
-    figure, axes = new_figure(height=4.8)
+    figure, axes = new_figure(height=4.2)
     drawn = slice(None, None, max(1, len(size) // points))
     low_x, low_y = size.quantile(0.02).item(), max(h.quantile(0.1).item(), 1e-9)
     kinds = {
@@ -54,13 +54,14 @@ def saliency_plane(weight: Tensor, curvature: Tensor, share: float, *, points: i
         part = chosen[drawn]
         x, y = size[drawn][part].clamp(min=low_x), h[drawn][part].clamp(min=low_y)
         text = f"{label} ({chosen.double().mean().item():.0%})"
-        axes.plot(x.numpy(), y.numpy(), marker, color=color, markersize=3, alpha=0.7, label=text)
+        axes.plot(x.numpy(), y.numpy(), marker, color=color, markersize=4, label=text)
     axes.axvline(cut, color=METHODS["magnitude"]["color"], linestyle="--", linewidth=1.5)
     ends = [low_x, size.max().item()]
     heights = [2 * line / x**2 for x in ends]
     axes.plot(ends, heights, color=METHODS["obd"]["color"], linewidth=1.5)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.minorticks_off()
     axes.set_xlim(low_x / 1.1, ends[1] * 1.1)
     axes.set_ylim(low_y / 1.5, h.max().item() * 1.5)
     axes.set_xlabel("magnitude |w|", fontsize=FONT)
