@@ -22,6 +22,10 @@ from lth_tutorial.claims import (
     chapter_10_live,
     chapter_11,
     chapter_12,
+    chapter_04,
+    chapter_06,
+    chapter_07,
+    chapter_08,
 )
 from lth_tutorial.claims.rules import Claim, Effect, Measured, Setting, difference
 from lth_tutorial.records import load_rows, recorded, widen

@@ -26,6 +26,7 @@ from lth_tutorial.experiments import (
     winning_tickets,
 )
 from lth_tutorial.experiments import after_pruning, stability, structured, winning_tickets
+from lth_tutorial.experiments import after_pruning, criteria, stability, winning_tickets
 from lth_tutorial.experiments.design import Experiment, scaled
 from lth_tutorial.records import lengthen
 from lth_tutorial.runtime import choose, versions
@@ -43,6 +44,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     *criteria.EXPERIMENTS,
     *supermasks.EXPERIMENTS,
     *pruned_random.EXPERIMENTS,
+    *criteria.EXPERIMENTS,
 )
 
 
