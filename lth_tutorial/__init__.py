@@ -19,6 +19,7 @@ from lth_tutorial.evaluation import evaluate
 from lth_tutorial.explore import Explorer, explore
 from lth_tutorial.instability import instability
 from lth_tutorial.landscape import Plane, plane, round_barriers
+from lth_tutorial.layers import SignActivation, with_batch_norm, with_sign_activations
 from lth_tutorial.lottery import IMPRound, iterative_magnitude_pruning, rewind_
 from lth_tutorial.masks import (
     Mask,
@@ -54,6 +55,24 @@ from lth_tutorial.results import (
 from lth_tutorial.retraining import retraining_experiment
 from lth_tutorial.rewinding import rewinding_experiment
 from lth_tutorial.runtime import limit_threads, pick_device, versions
+from lth_tutorial.supermask import (
+    Supermask,
+    SupermaskConfig,
+    TicketSize,
+    biprop,
+    edge_popup,
+    effective_state,
+    kaiming_normal_,
+    large_final_mask,
+    learned_supermask,
+    load_ticket,
+    replace_kept,
+    rescale_kept,
+    save_ticket,
+    signed_constant_,
+    top_k_mask,
+    train_supermasks,
+)
 from lth_tutorial.training import train
 from lth_tutorial.verdicts import verdicts
 
@@ -64,6 +83,7 @@ __all__ = [
     "Barrier",
     "barrier",
     "batch_indices",
+    "biprop",
     "build_model",
     "check",
     "Claim",
@@ -75,6 +95,8 @@ __all__ = [
     "density",
     "difference_table",
     "DivergenceWarning",
+    "edge_popup",
+    "effective_state",
     "evaluate",
     "explore",
     "Explorer",
@@ -84,15 +106,19 @@ __all__ = [
     "interpolate",
     "Interval",
     "iterative_magnitude_pruning",
+    "kaiming_normal_",
     "keep_best",
+    "large_final_mask",
     "layer_densities",
     "LayerCollapseWarning",
+    "learned_supermask",
     "learning_rate",
     "limit_threads",
     "load_dataset",
     "load_mask",
     "load_provenance",
     "load_rows",
+    "load_ticket",
     "lottery_experiment",
     "magnitude_scores",
     "make_dataset",
@@ -111,24 +137,36 @@ __all__ = [
     "random_scores",
     "recorded",
     "reinitialize",
+    "replace_kept",
+    "rescale_kept",
     "retraining_experiment",
     "rewind_",
     "rewinding_experiment",
     "round_barriers",
     "save_mask",
     "save_rows",
+    "save_ticket",
     "Scores",
     "shuffle_within_layers",
+    "SignActivation",
+    "signed_constant_",
     "snapshot",
     "State",
     "state_hash",
     "summarize",
+    "Supermask",
+    "SupermaskConfig",
     "t_interval",
+    "TicketSize",
+    "top_k_mask",
     "train",
     "train_replicates",
+    "train_supermasks",
     "TrainConfig",
     "TrainResult",
     "verdicts",
     "versions",
     "widen",
+    "with_batch_norm",
+    "with_sign_activations",
 ]

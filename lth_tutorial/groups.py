@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lth_tutorial.layers import SignActivation
 from lth_tutorial.models import State
 
 _LARGEST_STACKED = 100_000
@@ -93,8 +94,8 @@ class Stack:
         for name, layer in self.layers:
             if isinstance(layer, nn.Flatten):
                 x = x.flatten(2)
-            elif isinstance(layer, nn.ReLU):
-                x = x.relu()
+            elif isinstance(layer, (nn.ReLU, SignActivation)):
+                x = layer(x)
             elif isinstance(layer, nn.Linear):
                 x = self._linear(name, x)
             elif isinstance(layer, (nn.MaxPool2d, nn.AdaptiveAvgPool2d)):
@@ -179,7 +180,8 @@ def _is_plain(layer: nn.Module) -> bool:
         return layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
     if type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d):
         return layer.track_running_stats and layer.momentum is not None
-    return type(layer) in (nn.ReLU, nn.Linear, nn.MaxPool2d, nn.AdaptiveAvgPool2d)
+    plain = (nn.ReLU, SignActivation, nn.Linear, nn.MaxPool2d, nn.AdaptiveAvgPool2d)
+    return type(layer) in plain
 
 
 def _is_small_or_on_gpu(model: nn.Module) -> bool:

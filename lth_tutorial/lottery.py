@@ -8,7 +8,6 @@ were at `rewind_step`. Every rewind is proved. The functions below work on sever
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from lth_tutorial.masks import (
     density,
     masked_state,
     prunable_weights,
+    shared_weights,
 )
 from lth_tutorial.models import State, snapshot, state_hash
 from lth_tutorial.outcome import TrainResult, divergence_message
@@ -241,8 +241,7 @@ def check_fits(model: nn.Module, config: TrainConfig, imp: IMPConfig) -> None:
             f"{config.steps} steps"
         )
     check_fractions(imp.fraction, dense_mask(model), imp.scope)
-    places = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
-    tied = [name for name, p in prunable_weights(model).items() if places[id(p)] > 1]
+    tied = [name for name in shared_weights(model) if name in prunable_weights(model)]
     if tied:
         raise ValueError(
             f"{', '.join(tied)} stands in several places of the model; a mask would prune it in "

@@ -8,6 +8,7 @@ prunable; biases and normalisation parameters never appear in a mask.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -48,6 +49,12 @@ def prunable_weights(model: nn.Module) -> dict[str, Tensor]:
             f"linear or convolutional layer"
         )
     return weights
+
+
+def shared_weights(model: nn.Module) -> list[str]:
+    """Return the names of parameters that stand in several places of the model."""
+    places = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
+    return [name for name, p in model.named_parameters() if places[id(p)] > 1]
 
 
 def dense_mask(model: nn.Module) -> Mask:

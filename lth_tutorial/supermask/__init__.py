@@ -1,0 +1,40 @@
+"""Strong tickets: networks that are never trained, only chosen from.
+
+Chapters 10 and 12 use this package. Read `selection` first (which scores are the highest), then
+`frozen` (the weights that stay), `weights` (from scores to what a network computes with), `group`
+and `search` (the training of the scores), `zhou` (masks and signs of trained tickets) and `packed`
+(a ticket of one bit per weight).
+"""
+
+from lth_tutorial.supermask.design import SupermaskConfig
+from lth_tutorial.supermask.frozen import kaiming_normal_, signed_constant_
+from lth_tutorial.supermask.packed import TicketSize, load_ticket, save_ticket
+from lth_tutorial.supermask.search import (
+    Supermask,
+    biprop,
+    edge_popup,
+    effective_state,
+    learned_supermask,
+    train_supermasks,
+)
+from lth_tutorial.supermask.selection import top_k_mask
+from lth_tutorial.supermask.zhou import large_final_mask, replace_kept, rescale_kept
+
+__all__ = [
+    "TicketSize",
+    "load_ticket",
+    "save_ticket",
+    "SupermaskConfig",
+    "kaiming_normal_",
+    "signed_constant_",
+    "Supermask",
+    "biprop",
+    "edge_popup",
+    "effective_state",
+    "learned_supermask",
+    "train_supermasks",
+    "top_k_mask",
+    "large_final_mask",
+    "replace_kept",
+    "rescale_kept",
+]

@@ -1,0 +1,105 @@
+"""Which scores are the highest: exact counts, ties by index, and a gradient that ignores it all.
+
+Choosing is a step function of the scores, and the derivative of a step is zero almost everywhere.
+The *straight-through* estimator pretends on the way back that the mask was the score itself.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lth_tutorial.pruning import _kth_smallest
+
+
+def top_k_mask(scores: Tensor, keep: float) -> Tensor:
+    """Return the mask of the highest scores, as numbers 0 and 1, with a straight-through gradient.
+
+    Forward, exactly `round(keep · n)` of the n entries are 1; among equal scores those with lower
+    indices. Backward, the gradient passes to the scores unchanged, kept or not.
+
+    Args:
+        scores: any shape, floating point. Edge-popup ranks magnitudes: pass `scores.abs()`, and
+            the chain rule adds the factor sign(s).
+        keep: share of the entries to keep, in (0, 1].
+
+    Raises:
+        ValueError: for a `keep` out of range or so small that nothing is kept, or NaN scores.
+
+    Source: Ramanujan et al. 2020, section 4.
+    """
+    count = kept_count(scores.numel(), keep)
+    if bool(scores.isnan().any()):
+        raise ValueError(f"{int(scores.isnan().sum())} of {scores.numel()} scores are NaN")
+    return _TopK.apply(scores, count)
+
+
+class _TopK(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, scores: Tensor, count: int) -> Tensor:
+        return highest(scores.reshape(1, -1), count).view(scores.shape).to(scores.dtype)
+
+    @staticmethod
+    def backward(ctx, upstream: Tensor) -> tuple[Tensor, None]:
+        return upstream, None
+
+
+def kept_count(n: int, keep: float, name: str = "the layer") -> int:
+    """Return `round(keep · n)`.
+
+    Raises:
+        ValueError: if `keep` is not in (0, 1], or nothing would be kept of `name`.
+    """
+    check_keep(keep)
+    count = round(keep * n)
+    if count == 0:
+        raise ValueError(
+            f"keep={keep!r} keeps none of the {n} weights of {name}: nothing would pass through "
+            f"it; keep at least {1 / n:.2g}"
+        )
+    return count
+
+
+def check_keep(keep: object) -> None:
+    """Raise a ValueError unless `keep` is a share in (0, 1]."""
+    good = isinstance(keep, (int, float)) and not isinstance(keep, bool) and 0 < keep <= 1
+    if not good:
+        raise ValueError(f"keep is the share of weights that a supermask keeps, in (0, 1]; "
+                         f"got {keep!r}")  # fmt: skip
+
+
+@torch.no_grad()
+def highest(values: Tensor, count: int) -> Tensor:
+    """Return where the `count` highest values of every row stand, ties to the lower index.
+
+    Args:
+        values: [rows, n], without NaN.
+
+    Returns:
+        booleans [rows, n], exactly `count` of them True in every row.
+    """
+    rows, n = values.shape
+    if count >= n:
+        return torch.ones_like(values, dtype=torch.bool)
+    if rows == 1:
+        threshold = _kth_smallest(values[0].detach(), n - count)[:, None]
+    elif values.device.type == "cpu" and values.dtype == torch.float32:
+        array = np.partition(values.detach().numpy(), n - count, axis=1)
+        threshold = torch.from_numpy(array[:, n - count, None])
+    else:
+        threshold = values.kthvalue(n - count + 1, dim=1, keepdim=True).values
+    chosen = values >= threshold
+    surplus = _count(chosen) - rows * count
+    if surplus > 0:  # several values equal the threshold: those with the higher indices go
+        for row, limit, mask in zip(values, threshold, chosen, strict=True):
+            extra = _count(mask) - count
+            if extra > 0:
+                tied = (row == limit).nonzero().squeeze(1)
+                mask[tied[len(tied) - extra :]] = False
+    return chosen
+
+
+def _count(mask: Tensor) -> int:
+    # NumPy counts booleans five times faster than torch.
+    return int(np.count_nonzero(mask.numpy()) if mask.device.type == "cpu" else mask.sum())

@@ -1,0 +1,87 @@
+"""From scores to the weights that a network computes with, one function per method.
+
+Backward, each passes to the scores what the straight-through estimator says: the gradient of the
+effective weight, times the frozen weight, as if the mask were the score. Tensors have the
+replicates first: [replicates, outputs, inputs, …].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from lth_tutorial.config import Scope
+from lth_tutorial.supermask.selection import highest, kept_count
+
+
+def choose_masks(scores: Mapping[str, Tensor], keep: float, scope: Scope) -> dict[str, Tensor]:
+    """Return the masks of the largest magnitudes, booleans [replicates, …], for every layer."""
+    flat = {name: each.detach().abs().flatten(1) for name, each in scores.items()}
+    if scope == "layer":
+        chosen = [highest(row, kept_count(row.shape[1], keep, n)) for n, row in flat.items()]
+    else:
+        sizes = [row.shape[1] for row in flat.values()]
+        count = kept_count(sum(sizes), keep, "the network")
+        chosen = highest(torch.cat(list(flat.values()), dim=1), count).split(sizes, dim=1)
+    return {n: mask.view(scores[n].shape) for n, mask in zip(flat, chosen, strict=True)}
+
+
+def gains(weight: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean magnitude of the kept weights of every replicate, shape [replicates].
+
+    Source: Diffenderfer & Kailkhura 2021, section 2: of all multiples of the signs, this one is
+    nearest to the kept weights.
+    """
+    kept = (weight.abs() * mask).flatten(1).sum(dim=1)
+    return kept / mask.flatten(1).sum(dim=1).clamp(min=1)
+
+
+def rescaling(mask: Tensor) -> Tensor:
+    """Return size / kept of every replicate, shape [replicates]."""
+    flat = mask.flatten(1)
+    return flat.shape[1] / flat.sum(dim=1).clamp(min=1)
+
+
+def signs(weight: Tensor) -> Tensor:
+    """Return +1 or −1 for every weight, +1 for zero: a binary layer has three values, not four."""
+    return torch.where(weight >= 0, 1.0, -1.0)
+
+
+def per_replicate(factor: Tensor, like: Tensor) -> Tensor:
+    """Return a factor [replicates] in a shape that multiplies `like`."""
+    return factor.view(-1, *(1,) * (like.ndim - 1))
+
+
+class StraightThrough(torch.autograd.Function):
+    """`values · mask`; backward, upstream · weight · sign(score): the mask is taken for |score|."""
+
+    @staticmethod
+    def forward(ctx, score: Tensor, mask: Tensor, weight: Tensor, values: Tensor) -> Tensor:
+        """Take the frozen weights, and what stands in their place in the network."""
+        ctx.save_for_backward(score, weight)
+        return values * mask
+
+    @staticmethod
+    def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+        """Return the gradient of the scores alone."""
+        score, weight = ctx.saved_tensors
+        return (upstream * weight).mul_(score.sign()), None, None, None
+
+
+class Sampled(torch.autograd.Function):
+    """`values · mask` of a mask drawn with probability σ(score); backward through σ."""
+
+    @staticmethod
+    def forward(ctx, score: Tensor, mask: Tensor, values: Tensor) -> Tensor:
+        """Take the frozen weights, rescaled or not."""
+        ctx.save_for_backward(score, values)
+        return values * mask
+
+    @staticmethod
+    def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None]:
+        """Return the gradient of the scores alone."""
+        score, values = ctx.saved_tensors
+        probability = score.sigmoid()
+        return upstream * values * probability * (1 - probability), None, None

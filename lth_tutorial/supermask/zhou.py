@@ -1,0 +1,116 @@
+"""What Zhou et al. (2019) did with the masks and the signs of lottery tickets."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from lth_tutorial.config import Scope
+from lth_tutorial.criteria import Scores
+from lth_tutorial.data import generator_for
+from lth_tutorial.masks import Mask, check_mask
+from lth_tutorial.models import State
+from lth_tutorial.pruning import keep_best
+from lth_tutorial.runtime import choose
+from lth_tutorial.supermask.selection import kept_count
+from lth_tutorial.supermask.weights import rescaling, signs
+
+KEPT_VALUES = ("rewind", "redraw", "shuffle", "constant")
+
+
+def large_final_mask(
+    start: State,
+    final: State,
+    mask: Mask,
+    keep: float,
+    *,
+    same_sign: bool = False,
+    scope: Scope = "layer",
+) -> Mask:
+    """Return the mask of the weights that training made large, without training any further.
+
+    Args:
+        start, final: the weights before and after training.
+        mask: the weights that may be kept, e.g. `dense_mask(model)`.
+        keep: share of these that are kept, in (0, 1].
+        same_sign: prefer weights that did not change their sign, by the score w_final · sign
+            (w_start): a weight that flipped comes after all that did not.
+        scope: "layer" keeps this share of every layer, "global" of the network.
+
+    Raises:
+        ValueError: for a `keep` that keeps nothing of a layer, or states that do not fit.
+
+    Source: Zhou et al. 2019, sections 2 and 5 ("large final", "large final, same sign").
+    """
+    choose("scope", scope, ("global", "layer"))
+    check_mask(mask, {name: start[name] for name in mask if name in start})
+    check_mask(mask, {name: final[name] for name in mask if name in final})
+    scores: Scores = {
+        name: final[name] * start[name].sign() if same_sign else final[name].abs() for name in mask
+    }
+    remaining = {name: int(kept.sum()) for name, kept in mask.items()}
+    if scope == "global":
+        return keep_best(scores, mask, kept_count(sum(remaining.values()), keep, "the network"))
+    return keep_best(scores, mask, {n: kept_count(r, keep, n) for n, r in remaining.items()})
+
+
+def rescale_kept(state: State, mask: Mask) -> State:
+    """Return the state with pruned weights zero and kept ones times size / kept, layer by layer.
+
+    "Dynamic weight rescaling": what a layer passes on stays about as large as without a mask.
+
+    Raises:
+        ValueError: if the mask does not fit the state.
+
+    Source: Zhou et al. 2019, section 5.
+    """
+    check_mask(mask, {name: state[name] for name in mask if name in state})
+    changed = {name: tensor.clone() for name, tensor in state.items()}
+    for name, kept in mask.items():
+        changed[name] = state[name] * kept * rescaling(kept[None])
+    return changed
+
+
+def replace_kept(
+    start: State,
+    mask: Mask,
+    values: Literal["rewind", "redraw", "shuffle", "constant"],
+    seed: int,
+    *,
+    same_sign: bool,
+) -> State:
+    """Return start weights under a mask with other values: what matters about a ticket's weights?
+
+    Args:
+        start: the initial weights.
+        mask: the weights to keep; the others are zero.
+        values: "rewind" keeps the magnitudes; "redraw" draws normal ones with the layer's standard
+            deviation; "shuffle" permutes the kept ones of a layer; "constant" gives every kept
+            weight that standard deviation as magnitude.
+        seed: draws magnitudes and signs.
+        same_sign: give every weight the sign of its initial value; else a random sign.
+
+    Raises:
+        ValueError: for unknown `values`, or a mask that does not fit.
+
+    Source: Zhou et al. 2019, section 4 (mask-1 actions).
+    """
+    choose("values", values, KEPT_VALUES)
+    check_mask(mask, {name: start[name] for name in mask if name in start})
+    changed = {name: tensor.clone() for name, tensor in start.items()}
+    for i, (name, kept) in enumerate(mask.items()):
+        generator = generator_for("kept values", seed, i)
+        weight = start[name].cpu()
+        magnitude = weight.abs()
+        if values == "redraw":
+            magnitude = (torch.randn(weight.shape, generator=generator) * weight.std()).abs()
+        elif values == "shuffle":
+            order = torch.randperm(int(kept.sum()), generator=generator)
+            magnitude[kept.cpu()] = magnitude[kept.cpu()][order]
+        elif values == "constant":
+            magnitude = torch.full_like(weight, weight.std().item())
+        coin = torch.rand(weight.shape, generator=generator) < 0.5
+        sign = signs(weight) if same_sign else torch.where(coin, 1.0, -1.0)
+        changed[name] = (magnitude * sign).to(kept.device) * kept
+    return changed
