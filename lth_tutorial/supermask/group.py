@@ -49,7 +49,10 @@ class MaskedGroup:
         }
         names = list(maskable_weights(models[0]))
         self.frozen = {name: self.tensors.pop(name) for name in names}
-        self.values = {n: signs(w) if design.binary else w for n, w in self.frozen.items()}
+        self.values, self.magnitudes = dict(self.frozen), {}
+        if design.binary:
+            self.values = {name: signs(weight) for name, weight in self.frozen.items()}
+            self.magnitudes = {name: weight.abs() for name, weight in self.frozen.items()}
         drawn = [
             draw_scores(maskable_weights(m), seed) for m, seed in zip(models, seeds, strict=True)
         ]
@@ -81,26 +84,29 @@ class MaskedGroup:
         if isinstance(self.inner, Stack):
             self.inner.parameters, self.inner.buffers = tensors, tensors
             return self.inner.logits(x)
-        return functional_call(self.models[0], {n: t[0] for n, t in tensors.items()}, (x[0],))[None]
+        # Not t[0]: backward, indexing writes a tensor of zeros first.
+        tensors = {name: tensor.squeeze(0) for name, tensor in tensors.items()}
+        return functional_call(self.models[0], tensors, (x[0],))[None]
 
     def weights(self) -> dict[str, Tensor]:
         """Return the effective weights, through which gradients reach the scores."""
         masks = self.masks(sample=self.training)
         effective = {}
         for name, score in self.scores.items():
-            values, mask = self.values[name], masks[name]
+            values = self.values[name]
+            mask = masks[name].to(score.dtype)  # products with booleans are slow
             factor = self.factor(name, mask)
-            if factor is not None:
-                values = values * per_replicate(factor, values)
             if self.design.method == "sampled":
+                values = values if factor is None else values * per_replicate(factor, values)
                 effective[name] = Sampled.apply(score, mask, values)
             else:
-                effective[name] = StraightThrough.apply(score, mask, self.frozen[name], values)
+                weight = self.frozen[name]
+                effective[name] = StraightThrough.apply(score, mask, weight, values, factor)
         return effective
 
     def factor(self, name: str, mask: Tensor) -> Tensor | None:
-        """Return what the kept values of a layer are multiplied by, shape [replicates], if any."""
-        factor = gains(self.frozen[name], mask) if self.design.binary else None
+        """Return what the kept values of a layer are multiplied by, if by anything."""
+        factor = gains(self.magnitudes[name], mask) if self.design.binary else None
         if self.design.rescale:
             factor = rescaling(mask) * (1 if factor is None else factor)
         return factor

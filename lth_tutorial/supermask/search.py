@@ -280,7 +280,7 @@ def _search(group, data, config, data_seeds, on_step, workdir, hashes) -> list[S
     masks = group.masks()
     _, accuracy = evaluate_group(group, data, "test")
     group.restore_modes()
-    factors = {name: group.factor(name, mask) for name, mask in masks.items()}
+    factors = {name: group.factor(name, mask.float()) for name, mask in masks.items()}
     return [
         Supermask(
             mask={name: mask[i].clone() for name, mask in masks.items()},

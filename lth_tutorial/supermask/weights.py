@@ -28,20 +28,28 @@ def choose_masks(scores: Mapping[str, Tensor], keep: float, scope: Scope) -> dic
     return {n: mask.view(scores[n].shape) for n, mask in zip(flat, chosen, strict=True)}
 
 
-def gains(weight: Tensor, mask: Tensor) -> Tensor:
+def gains(magnitude: Tensor, mask: Tensor) -> Tensor:
     """Return the mean magnitude of the kept weights of every replicate, shape [replicates].
+
+    Args:
+        magnitude: |w|, [replicates, …].
+        mask: 0 and 1, in the same type.
 
     Source: Diffenderfer & Kailkhura 2021, section 2: of all multiples of the signs, this one is
     nearest to the kept weights.
     """
-    kept = (weight.abs() * mask).flatten(1).sum(dim=1)
-    return kept / mask.flatten(1).sum(dim=1).clamp(min=1)
+    flat = magnitude.flatten(1), mask.flatten(1)
+    return torch.bmm(flat[0][:, None], flat[1][:, :, None]).flatten() / _counts(mask)
 
 
 def rescaling(mask: Tensor) -> Tensor:
-    """Return size / kept of every replicate, shape [replicates]."""
-    flat = mask.flatten(1)
-    return flat.shape[1] / flat.sum(dim=1).clamp(min=1)
+    """Return size / kept of every replicate, shape [replicates]; the mask as 0 and 1."""
+    return mask[0].numel() / _counts(mask)
+
+
+def _counts(mask: Tensor) -> Tensor:
+    # An empty layer gets a finite factor.
+    return mask.flatten(1).sum(dim=1).clamp(min=1)
 
 
 def signs(weight: Tensor) -> Tensor:
@@ -55,19 +63,22 @@ def per_replicate(factor: Tensor, like: Tensor) -> Tensor:
 
 
 class StraightThrough(torch.autograd.Function):
-    """`values · mask`; backward, upstream · weight · sign(score): the mask is taken for |score|."""
+    """`values · mask · factor`; backward, upstream · weight · sign(score): as if M were |score|."""
 
     @staticmethod
-    def forward(ctx, score: Tensor, mask: Tensor, weight: Tensor, values: Tensor) -> Tensor:
+    def forward(
+        ctx, score: Tensor, mask: Tensor, weight: Tensor, values: Tensor, factor: Tensor | None
+    ) -> Tensor:
         """Take the frozen weights, and what stands in their place in the network."""
         ctx.save_for_backward(score, weight)
-        return values * mask
+        effective = mask * values
+        return effective if factor is None else effective.mul_(per_replicate(factor, values))
 
     @staticmethod
-    def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None, None, None]:
         """Return the gradient of the scores alone."""
         score, weight = ctx.saved_tensors
-        return (upstream * weight).mul_(score.sign()), None, None, None
+        return (upstream * weight).mul_(score.sign()), None, None, None, None
 
 
 class Sampled(torch.autograd.Function):

@@ -68,7 +68,7 @@ def rescale_kept(state: State, mask: Mask) -> State:
     check_mask(mask, {name: state[name] for name in mask if name in state})
     changed = {name: tensor.clone() for name, tensor in state.items()}
     for name, kept in mask.items():
-        changed[name] = state[name] * kept * rescaling(kept[None])
+        changed[name] = state[name] * kept * rescaling(kept[None].float())
     return changed
 
 
