@@ -302,7 +302,8 @@ def _hash_of_weights(model: nn.Module) -> str:
 
 
 def _warn_of_collapse(found: Sequence[Supermask]) -> None:
-    empty = {name for one in found for name, kept in one.mask.items() if not kept.any()}
+    whole = [one for one in found if one.diverged_step is None]
+    empty = {name for one in whole for name, kept in one.mask.items() if not kept.any()}
     if empty:
         text = f"{', '.join(sorted(empty))}: the mask keeps no weight, nothing passes through"
         warnings.warn(text, LayerCollapseWarning, stacklevel=3)

@@ -90,7 +90,8 @@ def highest(values: Tensor, count: int) -> Tensor:
         threshold = values.kthvalue(n - count + 1, dim=1, keepdim=True).values
         chosen = values >= threshold
         surplus = int(chosen.sum()) - len(values) * count
-    if surplus > 0:  # of the values equal to the threshold, those with the highest indices go
+    # Of the values equal to the threshold, those with the highest indices go.
+    if surplus > 0 or bool(threshold.isnan().any()):
         for row, limit, mask in zip(values, threshold, chosen, strict=True):
             extra = int(mask.count_nonzero()) - count
             if extra > 0:
