@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from lth_tutorial.checkpoints import within
 from lth_tutorial.data import Dataset
-from lth_tutorial.experiments import after_pruning, stability, winning_tickets
+from lth_tutorial.experiments import after_pruning, stability, supermasks, winning_tickets
 from lth_tutorial.experiments.design import Experiment, scaled
 from lth_tutorial.records import lengthen
 from lth_tutorial.runtime import choose, versions
@@ -30,6 +30,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     *winning_tickets.EXPERIMENTS,
     *stability.EXPERIMENTS,
     *after_pruning.EXPERIMENTS,
+    *supermasks.EXPERIMENTS,
 )
 
 

@@ -6,6 +6,7 @@ and `search` (the training of the scores), `zhou` (masks and signs of trained ti
 (a ticket of one bit per weight).
 """
 
+from lth_tutorial.supermask.comparison import supermask_experiment
 from lth_tutorial.supermask.design import SupermaskConfig
 from lth_tutorial.supermask.frozen import kaiming_normal_, signed_constant_
 from lth_tutorial.supermask.packed import TicketSize, load_ticket, save_ticket
@@ -18,9 +19,12 @@ from lth_tutorial.supermask.search import (
     train_supermasks,
 )
 from lth_tutorial.supermask.selection import top_k_mask
+from lth_tutorial.supermask.signs import signs_experiment
 from lth_tutorial.supermask.zhou import large_final_mask, replace_kept, rescale_kept
 
 __all__ = [
+    "supermask_experiment",
+    "signs_experiment",
     "TicketSize",
     "load_ticket",
     "save_ticket",
