@@ -16,6 +16,7 @@ from lth_tutorial.exercises.barriers import barrier_height, interpolation, stabl
 from lth_tutorial.exercises.counting import remaining_weights
 from lth_tutorial.exercises.magnitude import magnitude_pruning
 from lth_tutorial.exercises.outcome import Check
+from lth_tutorial.exercises.prizes import gain, packed_bytes, sign_gradient
 from lth_tutorial.exercises.removal import density_after_rounds, masked_step, remove_neurons
 from lth_tutorial.exercises.tickets import control, rewind
 
@@ -34,4 +35,7 @@ __all__ = [
     "total_steps",
     "rates_after_pruning",
     "matching_test",
+    "packed_bytes",
+    "gain",
+    "sign_gradient",
 ]

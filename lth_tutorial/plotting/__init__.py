@@ -14,6 +14,7 @@ from lth_tutorial.plotting.stability import (
     stability_and_error,
     surface,
 )
+from lth_tutorial.plotting.supermasks import layer_and_arms, supermasks_vs_density
 from lth_tutorial.plotting.tickets import (
     accuracy_vs_density,
     differences,
@@ -36,5 +37,7 @@ __all__ = [
     "surface",
     "learning_rates",
     "accuracy_vs_budget",
+    "supermasks_vs_density",
+    "layer_and_arms",
     "not_yet_run",
 ]

@@ -1,0 +1,141 @@
+"""By hand and in code: the size of a packed ticket, gains, the gradient of a sign (chapter 12)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lth_tutorial.exercises.outcome import OPEN, Check, NothingReturned, guarded
+
+WEIGHTS = 784 * 300 + 300 * 100 + 100 * 10
+BIASES = 300 + 100 + 10
+BYTES = -(-WEIGHTS // 8) + 3 * 4
+
+_TYPICAL = {
+    WEIGHTS: "a byte has 8 bits: that would be one *byte* per weight",
+    WEIGHTS + 12: "a byte has 8 bits: that would be one *byte* per weight",
+    WEIGHTS // 8: "the gains are missing: every layer has one, of 4 bytes",
+    4 * WEIGHTS: "that is the dense network in 32-bit numbers",
+    4 * WEIGHTS + 4 * BIASES: "that is the dense network in 32-bit numbers",
+    WEIGHTS // 16 + 12: (
+        "a mask also says which weights are *not* kept: it has a bit for every weight, whatever "
+        "the density"
+    ),
+    WEIGHTS // 16: (
+        "a mask also says which weights are *not* kept: it has a bit for every weight, whatever "
+        "the density; and every layer has a gain"
+    ),
+    -(-(WEIGHTS + BIASES) // 8) + 12: "biases are zero and have no mask: they take no bits",
+    2 * WEIGHTS // 8 + 12: (
+        "the signs come back from the seed: only the mask costs a bit per weight"
+    ),
+    WEIGHTS // 8 + 4: "every *layer* has a gain, and there are three",
+}
+
+
+def packed_bytes(answer: object = None) -> Check:
+    """Check how many bytes mask and gains of a packed LeNet-300-100 ticket take (kept: half)."""
+    if answer is None:
+        return OPEN
+    good = isinstance(answer, (int, float)) and not isinstance(answer, bool)
+    if not good:
+        return Check(False, f"the answer is a number of bytes; got {type(answer).__name__}")
+    if abs(answer - BYTES) <= 1:
+        return Check(True, f"{BYTES:,} bytes, a 32nd of the dense network's {4 * WEIGHTS:,}")
+    for wrong, idea in _TYPICAL.items():
+        if abs(answer - wrong) <= 1:
+            return Check(False, idea)
+    return Check(
+        False, f"{answer:,.0f} is not it: one bit for every weight of the three layers, and 4 "
+        f"bytes for every gain"
+    )  # fmt: skip
+
+
+def gain(fn: Callable[[Tensor, Tensor], Any] | None = None) -> Check:
+    """Check a function `fn(weight, mask)` that returns the gain of a binary layer."""
+
+    def check(call: Callable) -> str | None:
+        generator = torch.Generator().manual_seed(0)
+        weight = torch.randn(6, 5, generator=generator) + 0.3
+        mask = torch.rand(6, 5, generator=generator) < 0.4
+        given = weight.clone(), mask.clone()
+        value = call(*given)
+        if value is None:
+            raise NothingReturned
+        if not torch.equal(given[0], weight) or not torch.equal(given[1], mask):
+            return "your function changed the weights or the mask: compute the gain from them"
+        value = float(value)
+        kept = weight[mask]
+        if abs(value - kept.abs().mean()) < 1e-5:
+            # The mask may come as numbers 0 and 1, too.
+            return None
+        wrong = {
+            weight.abs().mean(): "only *kept* weights count: the others are zero in the network",
+            (weight * mask).abs().mean(): (
+                "the mean is over the kept weights: divide by their number, not by the size of "
+                "the layer, or the gain shrinks with the density"
+            ),
+            kept.mean(): "the mean *magnitude*: positive and negative weights must not cancel",
+            kept.mean().abs(): "the mean *magnitude*: take |w| before the mean, not after",
+            kept.square().mean().sqrt(): (
+                "the root of the mean square keeps the layer's power, but the mean of |w| is "
+                "nearest to the weights: set the derivative of the squared error to zero"
+            ),
+            kept.abs().sum(): "divide the sum by the number of kept weights",
+            weight[~mask].abs().mean(): "True means *kept*: you averaged the others",
+        }
+        for number, idea in wrong.items():
+            if abs(value - float(number)) < 1e-5:
+                return idea
+        return f"the gain of the test layer is {kept.abs().mean():.4f}, not {value:.4f}"
+
+    return guarded(fn, check, "the mean magnitude of the kept weights")
+
+
+def sign_gradient(fn: Callable[[Tensor, Tensor], Tensor] | None = None) -> Check:
+    """Check a function `fn(x, upstream)`: the gradient that a sign activation passes back."""
+
+    def check(call: Callable) -> str | None:
+        x = torch.tensor([-2.0, -1.0, -0.75, -0.25, 0.0, 0.5, 1.0, 3.0])
+        upstream = torch.tensor([1.0, 1.0, -2.0, 1.0, 3.0, 4.0, 1.0, -1.0])
+        value = call(x.clone(), upstream.clone())
+        if value is None:
+            raise NothingReturned
+        if not isinstance(value, Tensor) or value.shape != x.shape:
+            return "the gradient is a tensor of the shape of x"
+        slope = (2 - 2 * x.abs()).clamp(min=0)
+        if torch.allclose(value, slope * upstream, atol=1e-6):
+            return None
+        wrong = [
+            (slope, "the chain rule: multiply the slope by the upstream gradient"),
+            (upstream, "that passes everything: clip, the slope is zero beyond |x| = 1"),
+            (
+                (2 - 2 * x.abs()) * upstream,
+                "the slope is negative beyond |x| = 1 there: inputs far from zero must get no "
+                "gradient at all",
+            ),
+            (
+                upstream * (x.abs() <= 1),
+                "that is the hard-tanh estimator: on |x| ≤ 1 the slope here is 2 (1 − |x|), "
+                "steepest at zero",
+            ),
+            (
+                (2 - 2 * x).clamp(0, 4) * (x.abs() <= 1) * upstream,
+                "the slope is the same on both sides of zero: use |x|",
+            ),
+            (torch.zeros_like(x), "that is the true derivative, and nothing would ever be learned"),
+        ]
+        for number, idea in wrong:
+            if torch.allclose(value, number, atol=1e-6):
+                return idea
+        at = int((value - slope * upstream).abs().argmax())
+        right = float(slope[at] * upstream[at])
+        return (
+            f"at x = {x[at]:g} with upstream {upstream[at]:g} the gradient is {right:g}, "
+            f"not {value[at]:g}"
+        )
+
+    return guarded(fn, check, "2 (1 − |x|) within one, nothing beyond, times the upstream gradient")

@@ -1,0 +1,132 @@
+"""Figures of networks that are never trained: accuracy by density, and what a layer consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lth_tutorial.plotting.card import (
+    FONT,
+    METHODS,
+    check_rows,
+    density_axis,
+    draw_band,
+    draw_legend,
+    new_figure,
+    replicates_note,
+    value_label,
+)
+from lth_tutorial.results import summarize, t_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+    from torch import Tensor
+
+COLUMNS = ("arm", "seed", "round", "density", "accuracy")
+
+
+def supermasks_vs_density(rows: DataFrame, *, arms: Sequence[str] | None = None) -> Figure:
+    """Plot the accuracy of supermasks against their density: every seed, mean and 95% interval.
+
+    Args:
+        rows: as from `supermask_experiment`; round 0, the trained network, is a dashed line.
+        arms: the arms to draw; all of them by default.
+
+    Raises:
+        ValueError: for a missing column or an unknown arm.
+    """
+    arms = check_rows(rows, COLUMNS, arms)
+    figure, axes = new_figure()
+    _draw_dense(axes, rows)
+    masked = rows[rows["round"] > 0]
+    for arm in arms:
+        own = masked[masked["arm"] == arm]
+        summary = summarize(own, "round")
+        summary["density"] = own.groupby("round", sort=False)["density"].mean().to_numpy()
+        summary = summary.sort_values("density", ascending=False)
+        draw_band(axes, summary["density"], summary, arm, "accuracy")
+        look = {"color": METHODS[arm]["color"], "alpha": 0.35, "markersize": 3, "linestyle": "none"}
+        axes.plot(own["density"], 100 * own["accuracy"], marker=".", **look)
+    density_axis(axes, masked["density"])
+    axes.set_ylabel(value_label("accuracy"))
+    draw_legend(axes, replicates_note(rows, "accuracy"))
+    return figure
+
+
+def layer_and_arms(frozen: Tensor, effective: Tensor, rows: DataFrame, *, round: int) -> Figure:
+    """Show what a layer was drawn as, what it computes with, and every seed's accuracy beside it.
+
+    Args:
+        frozen, effective: weights of one layer, before and after mask and signs.
+        rows: as from `supermask_experiment`.
+        round: the density to show.
+
+    Raises:
+        ValueError: for a missing column, or a round that was not measured.
+    """
+    arms = check_rows(rows, COLUMNS, None)
+    if round not in set(rows["round"]):
+        raise ValueError(f"round {round!r} was not measured; there are {rows['round'].unique()}")
+    figure, first = new_figure(width=6.4, height=3.8)
+    first.remove()
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
+    _draw_weights(left, frozen.detach().cpu().flatten(), effective.detach().cpu().flatten())
+    _draw_seeds(right, rows, arms, round)
+    for axes in (left, right):
+        axes.set_facecolor("white")
+        axes.tick_params(labelsize=FONT - 1, colors="black")
+        axes.spines[["top", "right"]].set_visible(False)
+        for text in (axes.xaxis.label, axes.yaxis.label):
+            text.set(fontsize=FONT, color="black")
+    figure.get_layout_engine().set(w_pad=0.08)
+    return figure
+
+
+def _draw_dense(axes: Axes, rows: DataFrame) -> None:
+    dense = rows[rows["round"] == 0].drop_duplicates("seed")
+    if len(dense):
+        mean, low, high, _ = t_interval(dense["accuracy"])
+        label = METHODS["dense"]["label"] + ", trained"
+        axes.axhline(100 * mean, color="black", linestyle="--", label=label)
+        axes.axhspan(100 * low, 100 * high, color="black", alpha=0.1, linewidth=0)
+
+
+def _draw_weights(axes: Axes, frozen: Tensor, effective: Tensor) -> None:
+    limit = frozen.abs().max().item()
+    bins = [limit * (i / 20 - 1) for i in range(41)]
+    axes.hist(frozen.numpy(), bins, histtype="stepfilled", color="#CFCFCF", label="drawn")
+    values, counts = effective.unique(return_counts=True)
+    if len(values) <= 3:
+        look = {
+            "width": 0.06 * limit,
+            "color": METHODS["biprop"]["color"],
+            "label": "computed with",
+        }
+        axes.bar(values.numpy(), counts.numpy(), **look)
+    axes.set_yscale("log")
+    axes.set_xlabel("weight")
+    axes.set_ylabel("number of weights (log scale)")
+    axes.legend(
+        frameon=False, fontsize=FONT - 2, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2
+    )
+
+
+def _draw_seeds(axes: Axes, rows: DataFrame, arms: Sequence[str], round: int) -> None:
+    dense = rows[(rows["round"] == 0) & (rows["arm"] == arms[0])].assign(arm="dense")
+    shown = [*(["dense"] if len(dense) else []), *arms]
+    for i, arm in enumerate(shown):
+        own = dense if arm == "dense" else rows[(rows["arm"] == arm) & (rows["round"] == round)]
+        style = METHODS[arm]
+        axes.plot(
+            100 * own["accuracy"], [i] * len(own), linestyle="none", marker=style["marker"],
+            color=style["color"], alpha=0.6, markersize=5,
+        )  # fmt: skip
+        axes.plot([100 * own["accuracy"].mean()] * 2, [i - 0.3, i + 0.3], color=style["color"])
+    axes.set_yticks(range(len(shown)), [METHODS[arm]["label"] for arm in shown])
+    axes.invert_yaxis()
+    low = 100 * rows["accuracy"].min()
+    axes.set_xlim(min(90.0, low - 2), 100.5)
+    axes.set_xlabel("test accuracy (%)")
+    axes.grid(axis="x", color="#E3E3E3", linewidth=0.8)
