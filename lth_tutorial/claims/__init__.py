@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lth_tutorial.claims import chapter_01, chapter_04, chapter_06, chapter_07
+from lth_tutorial.claims import (
+    chapter_01,
+    chapter_04,
+    chapter_06,
+    chapter_07,
+    chapter_10,
+    chapter_12,
+)
 from lth_tutorial.claims.rules import Claim, Effect, Measured, Setting, difference
 from lth_tutorial.records import load_rows, recorded, widen
 from lth_tutorial.results import Interval
@@ -25,6 +32,8 @@ CLAIMS: tuple[Claim, ...] = (
     *chapter_04.CLAIMS,
     *chapter_06.CLAIMS,
     *chapter_07.CLAIMS,
+    *chapter_10.CLAIMS,
+    *chapter_12.CLAIMS,
 )
 
 
