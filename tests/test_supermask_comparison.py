@@ -207,7 +207,8 @@ def test_claims_hold_and_fail_where_they_should():
     noise = [0.001, 0.0, -0.001, 0.0005, -0.0005, 0.0]
 
     def arm(accuracy):
-        return {0: [0.98 + e for e in noise], 1: [accuracy + e / 2 for e in noise]}
+        pruned = [accuracy + e / 2 for e in noise]
+        return {0: [0.98 + e for e in noise], 2: pruned, 4: pruned}
 
     def verdicts(**accuracy):
         rows = table_of(**{name: arm(a) for name, a in accuracy.items()})
