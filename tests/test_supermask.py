@@ -15,7 +15,7 @@ from lth_tutorial import checkpoints
 from lth_tutorial.supermask.design import batch_norm_parameters
 from lth_tutorial.supermask.frozen import draw_scores, maskable_weights
 from lth_tutorial.supermask.group import SCORE, MaskedGroup
-from lth_tutorial.supermask.selection import highest
+from lth_tutorial.supermask.selection import _by_sorting, highest
 from lth_tutorial.supermask.weights import choose_masks
 
 METHODS = ("edge_popup", "biprop", "sampled")
@@ -60,6 +60,30 @@ def test_rows_with_ties_get_their_own_exact_count():
     values = torch.tensor([[1.0, 1, 1, 1], [4, 3, 2, 1], [0, 2, 2, 2]])
     expected = [[1, 1, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0]]
     assert highest(values, 2).int().tolist() == expected
+
+
+def test_the_selection_of_a_gpu_gives_the_same_masks():
+    generator = torch.Generator().manual_seed(0)
+    for decimals in (0, 1, 6):
+        values = torch.randn(3, 500, generator=generator).round(decimals=decimals)
+        assert torch.equal(_by_sorting(values, 123), highest(values, 123))
+
+
+def test_half_precision_gives_the_gains_of_full_precision(tiny_data, config):
+    model = network(tiny_data)
+    lt.kaiming_normal_(model, 0)
+    found = lt.biprop(model, tiny_data, 0.5, replace(config, precision="bf16"))
+    for name, kept in found.mask.items():
+        weight = dict(model.named_parameters())[name].detach()
+        assert found.gains[name] == pytest.approx(weight[kept].abs().mean().item(), rel=1e-5)
+    group = group_of(model, "biprop")
+    x = tiny_data.normalize(tiny_data.x_train[:4])[None]
+    seen = []
+    group.weights = lambda: seen.append(torch.is_autocast_enabled("cpu")) or weights()
+    weights = MaskedGroup.weights.__get__(group)
+    with torch.autocast("cpu", torch.bfloat16):
+        group.logits(x)
+    assert seen == [False]
 
 
 def test_a_row_of_nan_takes_nothing_from_the_others():

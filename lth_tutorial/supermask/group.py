@@ -33,8 +33,6 @@ SCORE = "score of "
 class MaskedGroup:
     """Networks with frozen weights, and trained scores that choose among them."""
 
-    is_random = False  # sampled masks come from generators of their own
-
     def __init__(
         self, models: Sequence[nn.Module], design: SupermaskConfig, steps: int, seeds: Sequence[int]
     ) -> None:
@@ -42,6 +40,7 @@ class MaskedGroup:
         stacked = len(models) > 1
         self.inner = Stack(models) if stacked else SingleModel(models[0])
         self.models, self.size, self.design, self.steps = models, len(models), design, steps
+        # Sampled masks come from generators of their own: only the network's layers may be random.
         self.seeds, self.training, self.is_random = seeds, True, self.inner.is_random
         own = self.inner.tensors if stacked else dict(models[0].state_dict())
         self.tensors = {
@@ -64,7 +63,8 @@ class MaskedGroup:
             self.tensors[name].requires_grad_()
         self.parameters = {f"{SCORE}{name}": score for name, score in self.scores.items()}
         self.parameters |= {name: self.tensors[name] for name in learned}
-        self.done = torch.zeros(self.size, dtype=torch.int64)  # steps; saved with the rest
+        device = next(iter(self.scores.values())).device
+        self.done = torch.zeros(self.size, dtype=torch.int64, device=device)  # steps
 
     def set_training(self, training: bool) -> None:
         """Switch between training and evaluation behaviour."""
@@ -77,7 +77,8 @@ class MaskedGroup:
 
     def logits(self, x: Tensor) -> Tensor:
         """Map [replicates, batch, …] to [replicates, batch, classes] with the effective weights."""
-        effective = self.weights()
+        with torch.autocast(x.device.type, enabled=False):  # gains are sums over many weights
+            effective = self.weights()
         if self.training:
             self.done += 1
         tensors = self.tensors | effective
@@ -115,7 +116,9 @@ class MaskedGroup:
     def masks(self, *, sample: bool = False) -> dict[str, Tensor]:
         """Return the masks at the present step, booleans [replicates, …]."""
         if self.design.method != "sampled":
-            keep = self.design.density(int(self.done[0]), self.steps)
+            # Reading a number stalls a GPU: only where the density changes.
+            step = int(self.done[0]) if self.design.anneal else self.steps
+            keep = self.design.density(step, self.steps)
             return choose_masks(self.scores, keep, self.design.scope)
         if not sample:
             return {name: score > 0 for name, score in self.scores.items()}
