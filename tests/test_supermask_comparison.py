@@ -220,7 +220,7 @@ def test_claims_hold_and_fail_where_they_should():
     assert good["one-bit-activations"] == "holds"
     bad = verdicts(edge_popup=0.97, biprop=0.9, biprop_norm=0.98, biprop_1_1=0.5)
     assert bad["one-bit-weights"] == bad["one-bit-activations"] == "fails here"
-    assert bad["one-bit-matches-dense"] == "holds only if batch norm learned"
+    assert bad["one-bit-matches-dense"] == "holds only if keep 0.5, batch norm learned"
 
 
 # Figures
