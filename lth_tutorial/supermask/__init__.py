@@ -8,7 +8,7 @@ and `search` (the training of the scores), `zhou` (masks and signs of trained ti
 
 from lth_tutorial.supermask.comparison import supermask_experiment
 from lth_tutorial.supermask.design import SupermaskConfig
-from lth_tutorial.supermask.frozen import kaiming_normal_, signed_constant_
+from lth_tutorial.supermask.frozen import draw_scores, kaiming_normal_, signed_constant_
 from lth_tutorial.supermask.packed import TicketSize, load_ticket, save_ticket
 from lth_tutorial.supermask.search import (
     Supermask,
@@ -23,6 +23,7 @@ from lth_tutorial.supermask.signs import signs_experiment
 from lth_tutorial.supermask.zhou import large_final_mask, replace_kept, rescale_kept
 
 __all__ = [
+    "draw_scores",
     "supermask_experiment",
     "signs_experiment",
     "TicketSize",
