@@ -51,6 +51,7 @@ def supermasks_vs_density(rows: DataFrame, *, arms: Sequence[str] | None = None)
         axes.plot(own["density"], 100 * own["accuracy"], marker=".", **look)
     density_axis(axes, masked["density"])
     axes.set_ylabel(value_label("accuracy"))
+    axes.set_ylim(100 * rows["accuracy"].min() - 3, 100.5)
     draw_legend(axes, replicates_note(rows, "accuracy"))
     return figure
 
@@ -71,7 +72,7 @@ def layer_and_arms(frozen: Tensor, effective: Tensor, rows: DataFrame, *, round:
         raise ValueError(f"round {round!r} was not measured; there are {rows['round'].unique()}")
     figure, first = new_figure(width=6.4, height=3.8)
     first.remove()
-    left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
+    left, right = figure.subplots(1, 2, width_ratios=(1.6, 1))
     _draw_weights(left, frozen.detach().cpu().flatten(), effective.detach().cpu().flatten())
     _draw_seeds(right, rows, arms, round)
     for axes in (left, right):
