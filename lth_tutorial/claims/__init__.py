@@ -26,6 +26,11 @@ from lth_tutorial.claims import (
     chapter_06,
     chapter_07,
     chapter_08,
+    chapter_04,
+    chapter_06,
+    chapter_07,
+    chapter_10,
+    chapter_12,
 )
 from lth_tutorial.claims.rules import Claim, Effect, Measured, Setting, difference
 from lth_tutorial.records import load_rows, recorded, widen
@@ -49,6 +54,7 @@ CLAIMS: tuple[Claim, ...] = (
     *chapter_10.CLAIMS,
     *chapter_10_live.CLAIMS,
     *chapter_11.CLAIMS,
+    *chapter_10.CLAIMS,
     *chapter_12.CLAIMS,
 )
 

@@ -70,4 +70,7 @@ __all__ = [
     "subset_error_by_hand",
     "subset_search",
     "relu_paths",
+    "packed_bytes",
+    "gain",
+    "sign_gradient",
 ]

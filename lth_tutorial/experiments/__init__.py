@@ -27,6 +27,7 @@ from lth_tutorial.experiments import (
 )
 from lth_tutorial.experiments import after_pruning, stability, structured, winning_tickets
 from lth_tutorial.experiments import after_pruning, criteria, stability, winning_tickets
+from lth_tutorial.experiments import after_pruning, stability, supermasks, winning_tickets
 from lth_tutorial.experiments.design import Experiment, scaled
 from lth_tutorial.records import lengthen
 from lth_tutorial.runtime import choose, versions
@@ -45,6 +46,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     *supermasks.EXPERIMENTS,
     *pruned_random.EXPERIMENTS,
     *criteria.EXPERIMENTS,
+    *supermasks.EXPERIMENTS,
 )
 
 

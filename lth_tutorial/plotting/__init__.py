@@ -24,6 +24,7 @@ from lth_tutorial.plotting.theory import (
     imitation,
     subset_sums,
 )
+from lth_tutorial.plotting.supermasks import layer_and_arms, supermasks_vs_density
 from lth_tutorial.plotting.tickets import (
     accuracy_vs_density,
     differences,
@@ -61,5 +62,7 @@ __all__ = [
     "imitated_lines",
     "error_vs_products",
     "imitation",
+    "supermasks_vs_density",
+    "layer_and_arms",
     "not_yet_run",
 ]
