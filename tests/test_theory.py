@@ -163,7 +163,7 @@ def test_a_shape_that_is_none_is_refused(shape):
 
 def test_the_error_about_halves_with_every_number_and_counting_says_so():
     rows = lt.subset_sum_experiment(range(8, 17), arms=["subset"], seeds=range(4), targets=100)
-    error = rows.groupby("products")["error"].mean()
+    error = rows.groupby("products")["median_error"].mean()
     slope = np.polyfit(error.index, np.log2(error), 1)[0]
     assert slope == pytest.approx(-1, abs=0.1)
     # The heuristic is for targets near 0; these lie in [−1, 1], where sums are rarer.
@@ -400,11 +400,11 @@ def test_the_output_error_of_an_empty_split_is_refused(tiny_data):
 
 def test_more_products_keep_the_first_ones_so_that_errors_only_fall():
     rows = lt.subset_sum_experiment((3, 6, 9), seeds=range(2), targets=20)
-    assert list(rows.columns) == ["arm", "seed", "round", "products", "error", "worst"]
+    assert list(rows.columns) == ["arm", "seed", "round", "products", "median_error", "worst_error"]
     assert len(rows) == 2 * 2 * 3
     for _, one in rows.groupby(["arm", "seed"]):
-        assert one["worst"].is_monotonic_decreasing
-    wide = rows.pivot(index=["seed", "products"], columns="arm", values="error")
+        assert one["worst_error"].is_monotonic_decreasing
+    wide = rows.pivot(index=["seed", "products"], columns="arm", values="median_error")
     assert (wide["subset"] <= wide["single"]).all()
 
 

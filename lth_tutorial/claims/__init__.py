@@ -15,6 +15,7 @@ from lth_tutorial.claims import (
     chapter_06,
     chapter_07,
     chapter_10,
+    chapter_11,
     chapter_12,
 )
 from lth_tutorial.claims.rules import Claim, Effect, Measured, Setting, difference
@@ -33,6 +34,7 @@ CLAIMS: tuple[Claim, ...] = (
     *chapter_06.CLAIMS,
     *chapter_07.CLAIMS,
     *chapter_10.CLAIMS,
+    *chapter_11.CLAIMS,
     *chapter_12.CLAIMS,
 )
 

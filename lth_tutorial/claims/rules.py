@@ -145,8 +145,9 @@ class Claim:
 
     @property
     def level(self) -> str:
-        """ "live" for a record on the embedded digits, else "full scale"."""
-        return "live" if self.record.startswith("digits") else "full scale"
+        """ "live" for what a chapter runs and for records on the digits, else "full scale"."""
+        live = self.live_only or self.record.startswith("digits")
+        return "live" if live else "full scale"
 
     def verdict(self, rows: pd.DataFrame | None) -> str:
         """Return the verdict that the rows give, by the rules of this module."""

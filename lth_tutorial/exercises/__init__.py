@@ -18,6 +18,11 @@ from lth_tutorial.exercises.magnitude import magnitude_pruning
 from lth_tutorial.exercises.outcome import Check
 from lth_tutorial.exercises.prizes import gain, packed_bytes, sign_gradient
 from lth_tutorial.exercises.removal import density_after_rounds, masked_step, remove_neurons
+from lth_tutorial.exercises.subset_sums import (
+    relu_paths,
+    subset_error_by_hand,
+    subset_search,
+)
 from lth_tutorial.exercises.tickets import control, rewind
 
 __all__ = [
@@ -38,4 +43,7 @@ __all__ = [
     "packed_bytes",
     "gain",
     "sign_gradient",
+    "subset_error_by_hand",
+    "subset_search",
+    "relu_paths",
 ]

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING
 
 from lth_tutorial.checkpoints import within
 from lth_tutorial.data import Dataset
-from lth_tutorial.experiments import after_pruning, stability, supermasks, winning_tickets
+from lth_tutorial.experiments import (
+    after_pruning,
+    pruned_random,
+    stability,
+    supermasks,
+    winning_tickets,
+)
 from lth_tutorial.experiments.design import Experiment, scaled
 from lth_tutorial.records import lengthen
 from lth_tutorial.runtime import choose, versions
@@ -31,6 +37,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     *stability.EXPERIMENTS,
     *after_pruning.EXPERIMENTS,
     *supermasks.EXPERIMENTS,
+    *pruned_random.EXPERIMENTS,
 )
 
 

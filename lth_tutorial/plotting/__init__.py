@@ -15,6 +15,12 @@ from lth_tutorial.plotting.stability import (
     surface,
 )
 from lth_tutorial.plotting.supermasks import layer_and_arms, supermasks_vs_density
+from lth_tutorial.plotting.theory import (
+    error_vs_products,
+    imitated_lines,
+    imitation,
+    subset_sums,
+)
 from lth_tutorial.plotting.tickets import (
     accuracy_vs_density,
     differences,
@@ -39,5 +45,9 @@ __all__ = [
     "accuracy_vs_budget",
     "supermasks_vs_density",
     "layer_and_arms",
+    "subset_sums",
+    "imitated_lines",
+    "error_vs_products",
+    "imitation",
     "not_yet_run",
 ]

@@ -43,8 +43,8 @@ def subset_sum_experiment(
         targets: targets per seed, at least 1.
 
     Returns:
-        one row per arm, seed and number: arm, seed, round (counted from 1), products, error (the
-        median over the targets, in units of the target), worst (the largest).
+        one row per arm, seed and number: arm, seed, round (counted from 1), products,
+        median_error and worst_error (over the targets, in their units).
 
     Raises:
         ValueError: for numbers that are not increasing whole numbers, an unknown arm, no target,
@@ -65,7 +65,9 @@ def subset_sum_experiment(
             for i, n in enumerate(numbers, start=1):
                 error = search[arm](products[:, :n], target).error
                 row = {"arm": arm, "seed": seed, "round": i, "products": n}
-                rows.append(row | {"error": error.median().item(), "worst": error.max().item()})
+                rows.append(
+                    row | {"median_error": error.median().item(), "worst_error": error.max().item()}
+                )
     return pd.DataFrame(rows)
 
 
