@@ -15,6 +15,7 @@ from lth_tutorial.claims import (
     chapter_06,
     chapter_07,
     chapter_10,
+    chapter_10_live,
     chapter_11,
     chapter_12,
 )
@@ -34,6 +35,7 @@ CLAIMS: tuple[Claim, ...] = (
     *chapter_06.CLAIMS,
     *chapter_07.CLAIMS,
     *chapter_10.CLAIMS,
+    *chapter_10_live.CLAIMS,
     *chapter_11.CLAIMS,
     *chapter_12.CLAIMS,
 )

@@ -14,6 +14,7 @@ from lth_tutorial.exercises.after_pruning import (
 )
 from lth_tutorial.exercises.barriers import barrier_height, interpolation, stable_from
 from lth_tutorial.exercises.counting import remaining_weights
+from lth_tutorial.exercises.edge_popup import edge_popup_mask, kept_by_hand, score_gradient
 from lth_tutorial.exercises.magnitude import magnitude_pruning
 from lth_tutorial.exercises.outcome import Check
 from lth_tutorial.exercises.prizes import gain, packed_bytes, sign_gradient
@@ -43,6 +44,9 @@ __all__ = [
     "packed_bytes",
     "gain",
     "sign_gradient",
+    "kept_by_hand",
+    "edge_popup_mask",
+    "score_gradient",
     "subset_error_by_hand",
     "subset_search",
     "relu_paths",

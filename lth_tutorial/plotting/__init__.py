@@ -26,6 +26,7 @@ from lth_tutorial.plotting.tickets import (
     differences,
     steps_vs_density,
 )
+from lth_tutorial.plotting.untrained import mask_and_accuracy, supermask_accuracy
 
 __all__ = [
     "METHODS",
@@ -45,6 +46,8 @@ __all__ = [
     "accuracy_vs_budget",
     "supermasks_vs_density",
     "layer_and_arms",
+    "supermask_accuracy",
+    "mask_and_accuracy",
     "subset_sums",
     "imitated_lines",
     "error_vs_products",

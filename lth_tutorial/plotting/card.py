@@ -32,8 +32,8 @@ METHODS: dict[str, dict[str, str]] = {
     "biprop_norm": {"label": "biprop, batch norm learned", "color": "#5B8A00", "marker": "*"},
     "biprop_1_1": {"label": "binary activations too", "color": "#3A7D9C", "marker": "h"},
     "biprop_1_1_norm": {"label": "the same, batch norm learned", "color": "#6A7B00", "marker": "d"},
-    "subset": {"label": "best subset of products", "color": "#3F7F1F", "marker": "*"},
-    "single": {"label": "best single product", "color": "#B07D00", "marker": "h"},
+    "subset": {"label": "best subset of products", "color": "#3F7F1F", "marker": "8"},
+    "single": {"label": "best single product", "color": "#B07D00", "marker": "H"},
 }
 """Label, colour and marker of every method: the same in every chapter, also told apart in grey."""
 

@@ -1,0 +1,119 @@
+"""Which weights a supermask keeps, and how its scores learn (chapter 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from lth_tutorial.exercises.outcome import OPEN, Check, NothingReturned, guarded, mask_problem
+
+_SCORES = (0.3, -0.9, 0.1, 0.5, -0.2, 0.4)
+
+
+def kept_by_hand(answer: Sequence[int] | None = None) -> Check:
+    """Check which of six weights with scores 0.3, −0.9, 0.1, 0.5, −0.2, 0.4 half are kept."""
+    if answer is None:
+        return OPEN
+    try:
+        places = sorted(int(i) for i in answer)
+    except (TypeError, ValueError):
+        return Check(False, f"the answer is a list of places, counted from 0; got {answer!r}")
+    if places == [1, 3, 5]:
+        return Check(True, "the three largest magnitudes: 0.9, 0.5 and 0.4")
+    if places == [0, 3, 5]:
+        return Check(False, "edge-popup ranks *magnitudes* of scores: −0.9 is the largest")
+    if places == [2, 4, 6]:
+        return Check(False, "places are counted from 0")
+    if len(set(places)) != 3:
+        return Check(False, f"half of six weights are three; got {len(set(places))}")
+    return Check(False, "those are not the three largest magnitudes")
+
+
+def edge_popup_mask(fn: Callable[[Tensor, float], Tensor] | None = None) -> Check:
+    """Check a function `fn(scores, keep)` that returns the boolean mask of edge-popup.
+
+    It keeps `round(keep * n)` weights, those with the largest |score|; of equal ones those that
+    come first.
+    """
+
+    def check(call: Callable) -> str | None:
+        cases = [
+            (torch.tensor([0.3, 0.9, 0.1, 0.5]), 0.5, "1"),
+            (torch.tensor([0.3, -0.9, 0.1, -0.5]), 0.5, "sign"),
+            (torch.randn(5, 7, generator=torch.Generator().manual_seed(0)), 0.3, "count"),
+            (torch.randn(4, 9, generator=torch.Generator().manual_seed(1)), 0.7, "count"),
+            (torch.tensor([0.5, -0.5, 0.5, 0.5, 0.1]), 0.4, "ties"),
+        ]
+        for scores, keep, kind in cases:
+            mask = call(scores.clone(), keep)
+            problem = mask_problem(mask, scores) or _mask_problem(mask, scores, keep, kind)
+            if problem:
+                return problem
+        return None
+
+    return guarded(fn, check, "exact counts, magnitudes, ties to the first")
+
+
+def _mask_problem(mask: Tensor, scores: Tensor, keep: float, kind: str) -> str | None:
+    count, flat = round(keep * scores.numel()), scores.flatten().abs()
+    right = torch.zeros_like(flat, dtype=torch.bool)
+    right[flat.argsort(descending=True, stable=True)[:count]] = True
+    if torch.equal(mask.flatten(), right):
+        return None
+    kept = int(mask.sum())
+    if kept != count:
+        if kind == "ties":
+            return f"with ties a threshold keeps all equal scores or none: {kept}, not {count}"
+        if kept == scores.numel() - count:
+            return "keep is the share that is *kept*, not the share that is removed"
+        return f"{count} of {scores.numel()} weights are kept at keep={keep}; got {kept}"
+    if kind == "sign":
+        return "scores are ranked by magnitude: a very negative score is as good as a positive one"
+    if kind == "ties":
+        return "of equal scores the first ones are kept, so that the mask is always the same"
+    return "the kept weights are not those with the largest |score|"
+
+
+def score_gradient(fn: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None) -> Check:
+    """Check a function `fn(weight, scores, upstream)` that returns the gradient of the scores.
+
+    The layer computes with `weight * mask(|scores|)`, `upstream` is the loss's gradient with
+    respect to that product, and the mask is passed by the straight-through estimator: as if it
+    were |scores| itself. All have one shape.
+    """
+
+    def check(call: Callable) -> str | None:
+        generator = torch.Generator().manual_seed(0)
+        weight, scores, upstream = torch.randn(3, 6, 4, generator=generator)
+        given = call(weight.clone(), scores.clone(), upstream.clone())
+        if given is None:
+            raise NothingReturned
+        if not isinstance(given, Tensor) or given.shape != weight.shape:
+            return f"the gradient is a tensor of the scores' shape, {tuple(weight.shape)}"
+        return _gradient_problem(given, weight, scores, upstream)
+
+    return guarded(fn, check, "upstream × weight × sign(score), for kept and pruned weights alike")
+
+
+def _gradient_problem(given, weight, scores, upstream) -> str | None:
+    def same(wanted: Tensor) -> bool:
+        return torch.allclose(given, wanted, atol=1e-6)
+
+    right = upstream * weight * scores.sign()
+    if same(right):
+        return None
+    kept = scores.abs() > scores.abs().median()
+    if not given[~kept].any() and given[kept].any():
+        return (
+            "pruned weights get a gradient too: without it a weight that has left the network "
+            "could never pop up again"
+        )
+    if same(upstream * weight):
+        return "scores are ranked by |score|, and the derivative of |s| is sign(s)"
+    if same(upstream) or same(upstream * scores.sign()):
+        return "the product is weight × mask: by the chain rule the weight is a factor"
+    if same(-right):
+        return "this is the negative gradient; the optimiser takes care of the direction"
+    return "with the mask replaced by |s| the layer computes weight × |s|: differentiate that"
