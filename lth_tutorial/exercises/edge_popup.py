@@ -66,7 +66,7 @@ def _mask_problem(mask: Tensor, scores: Tensor, keep: float, kind: str) -> str |
     if kept != count:
         if kind == "ties":
             return f"with ties a threshold keeps all equal scores or none: {kept}, not {count}"
-        if kept == scores.numel() - count:
+        if abs(kept - (scores.numel() - count)) <= 1:
             return "keep is the share that is *kept*, not the share that is removed"
         return f"{count} of {scores.numel()} weights are kept at keep={keep}; got {kept}"
     if kind == "sign":
