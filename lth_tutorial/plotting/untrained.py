@@ -94,7 +94,9 @@ def _draw_accuracies(axes: Axes, rows: DataFrame, x: str) -> None:
         draw_band(axes, own[x].drop_duplicates(), summarize(own, x), arm, "accuracy")
         look |= {"linestyle": "", "marker": ".", "markersize": 4, "alpha": 0.6}
         axes.plot(own[x], 100 * own["accuracy"], **look)
-    axes.set_ylim(0, 102)
+    # Against width everything lies well above chance, and single points should show.
+    low = 100 * rows["accuracy"].min() - 2 if x == "width" else 0
+    axes.set_ylim(low, 101 if x == "width" else 102)
     axes.set_xlabel(_LABELS[x], fontsize=FONT)
     axes.set_ylabel(value_label("accuracy"), fontsize=FONT)
     if x == "width":
