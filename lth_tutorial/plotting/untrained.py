@@ -68,7 +68,7 @@ def mask_and_accuracy(weights: Tensor, rows: DataFrame, *, round: int) -> Figure
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     sign = weights.detach().cpu().sign()
     colours = matplotlib.colormaps["RdBu_r"].with_extremes(bad="#D9D9D9")
-    left.imshow(sign.masked_fill(sign == 0, torch.nan), cmap=colours, vmin=-1.4, vmax=1.4)
+    left.imshow(sign.masked_fill(sign == 0, torch.nan).numpy(), cmap=colours, vmin=-1.4, vmax=1.4)
     left.set(xticks=[], yticks=[])
     left.set_xlabel("inputs (red +, blue −, grey pruned)", fontsize=FONT)
     left.set_ylabel("neurons of the first layer", fontsize=FONT)
