@@ -29,9 +29,6 @@ METHODS: dict[str, dict[str, str]] = {
     "biprop_norm": {"label": "biprop, batch norm learned", "color": "#8A9A00", "marker": "*"},
     "biprop_1_1": {"label": "biprop 1/1", "color": "#2A8CA8", "marker": "h"},
     "biprop_1_1_norm": {"label": "1/1, batch norm learned", "color": "#5A5A9C", "marker": "d"},
-    "biprop_norm": {"label": "biprop, batch norm learned", "color": "#5B8A00", "marker": "*"},
-    "biprop_1_1": {"label": "binary activations too", "color": "#3A7D9C", "marker": "h"},
-    "biprop_1_1_norm": {"label": "the same, batch norm learned", "color": "#6A7B00", "marker": "d"},
     "subset": {"label": "best subset of products", "color": "#3F7F1F", "marker": "8"},
     "single": {"label": "best single product", "color": "#B07D00", "marker": "H"},
 }
