@@ -30,6 +30,8 @@ from lth_tutorial.claims import (
     chapter_06,
     chapter_07,
     chapter_10,
+    chapter_10_live,
+    chapter_11,
     chapter_12,
 )
 from lth_tutorial.claims.rules import Claim, Effect, Measured, Setting, difference
@@ -55,6 +57,8 @@ CLAIMS: tuple[Claim, ...] = (
     *chapter_10_live.CLAIMS,
     *chapter_11.CLAIMS,
     *chapter_10.CLAIMS,
+    *chapter_10_live.CLAIMS,
+    *chapter_11.CLAIMS,
     *chapter_12.CLAIMS,
 )
 

@@ -73,4 +73,10 @@ __all__ = [
     "packed_bytes",
     "gain",
     "sign_gradient",
+    "kept_by_hand",
+    "edge_popup_mask",
+    "score_gradient",
+    "subset_error_by_hand",
+    "subset_search",
+    "relu_paths",
 ]

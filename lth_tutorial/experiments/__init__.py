@@ -28,6 +28,11 @@ from lth_tutorial.experiments import (
 from lth_tutorial.experiments import after_pruning, stability, structured, winning_tickets
 from lth_tutorial.experiments import after_pruning, criteria, stability, winning_tickets
 from lth_tutorial.experiments import after_pruning, stability, supermasks, winning_tickets
+    pruned_random,
+    stability,
+    supermasks,
+    winning_tickets,
+)
 from lth_tutorial.experiments.design import Experiment, scaled
 from lth_tutorial.records import lengthen
 from lth_tutorial.runtime import choose, versions
@@ -47,6 +52,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     *pruned_random.EXPERIMENTS,
     *criteria.EXPERIMENTS,
     *supermasks.EXPERIMENTS,
+    *pruned_random.EXPERIMENTS,
 )
 
 

@@ -25,6 +25,12 @@ from lth_tutorial.plotting.theory import (
     subset_sums,
 )
 from lth_tutorial.plotting.supermasks import layer_and_arms, supermasks_vs_density
+from lth_tutorial.plotting.theory import (
+    error_vs_products,
+    imitated_lines,
+    imitation,
+    subset_sums,
+)
 from lth_tutorial.plotting.tickets import (
     accuracy_vs_density,
     differences,
@@ -64,5 +70,11 @@ __all__ = [
     "imitation",
     "supermasks_vs_density",
     "layer_and_arms",
+    "supermask_accuracy",
+    "mask_and_accuracy",
+    "subset_sums",
+    "imitated_lines",
+    "error_vs_products",
+    "imitation",
     "not_yet_run",
 ]

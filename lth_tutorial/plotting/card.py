@@ -68,6 +68,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "biprop_norm": {"label": "biprop, batch norm learned", "color": "#8A9A00", "marker": "*"},
     "biprop_1_1": {"label": "biprop 1/1", "color": "#2A8CA8", "marker": "h"},
     "biprop_1_1_norm": {"label": "1/1, batch norm learned", "color": "#5A5A9C", "marker": "d"},
+    "subset": {"label": "best subset of products", "color": "#3F7F1F", "marker": "8"},
+    "single": {"label": "best single product", "color": "#B07D00", "marker": "H"},
 }
 """Label, colour and marker of every method: the same in every chapter, also told apart in grey."""
 

@@ -68,7 +68,7 @@ def mask_and_accuracy(weights: Tensor, rows: DataFrame, *, round: int) -> Figure
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     sign = weights.detach().cpu().sign()
     colours = matplotlib.colormaps["RdBu_r"].with_extremes(bad="#D9D9D9")
-    left.imshow(sign.masked_fill(sign == 0, torch.nan), cmap=colours, vmin=-1.4, vmax=1.4)
+    left.imshow(sign.masked_fill(sign == 0, torch.nan).numpy(), cmap=colours, vmin=-1.4, vmax=1.4)
     left.set(xticks=[], yticks=[])
     left.set_xlabel("inputs (red +, blue −, grey pruned)", fontsize=FONT)
     left.set_ylabel("neurons of the first layer", fontsize=FONT)
@@ -94,7 +94,9 @@ def _draw_accuracies(axes: Axes, rows: DataFrame, x: str) -> None:
         draw_band(axes, own[x].drop_duplicates(), summarize(own, x), arm, "accuracy")
         look |= {"linestyle": "", "marker": ".", "markersize": 4, "alpha": 0.6}
         axes.plot(own[x], 100 * own["accuracy"], **look)
-    axes.set_ylim(0, 102)
+    # Against width everything lies well above chance, and single points should show.
+    low = 100 * rows["accuracy"].min() - 2 if x == "width" else 0
+    axes.set_ylim(low, 101 if x == "width" else 102)
     axes.set_xlabel(_LABELS[x], fontsize=FONT)
     axes.set_ylabel(value_label("accuracy"), fontsize=FONT)
     if x == "width":
