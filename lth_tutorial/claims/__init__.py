@@ -22,17 +22,6 @@ from lth_tutorial.claims import (
     chapter_10_live,
     chapter_11,
     chapter_12,
-    chapter_04,
-    chapter_06,
-    chapter_07,
-    chapter_08,
-    chapter_04,
-    chapter_06,
-    chapter_07,
-    chapter_10,
-    chapter_10_live,
-    chapter_11,
-    chapter_12,
 )
 from lth_tutorial.claims.rules import Claim, Effect, Measured, Setting, difference
 from lth_tutorial.records import load_rows, recorded, widen
@@ -53,9 +42,6 @@ CLAIMS: tuple[Claim, ...] = (
     *chapter_06.CLAIMS,
     *chapter_07.CLAIMS,
     *chapter_08.CLAIMS,
-    *chapter_10.CLAIMS,
-    *chapter_10_live.CLAIMS,
-    *chapter_11.CLAIMS,
     *chapter_10.CLAIMS,
     *chapter_10_live.CLAIMS,
     *chapter_11.CLAIMS,

@@ -33,7 +33,6 @@ from lth_tutorial.exercises.subset_sums import (
     subset_error_by_hand,
     subset_search,
 )
-from lth_tutorial.exercises.structured import filters_left, prune_residual
 from lth_tutorial.exercises.tickets import control, rewind
 
 __all__ = [
@@ -61,15 +60,6 @@ __all__ = [
     "density_at_round",
     "snip",
     "connected",
-    "packed_bytes",
-    "gain",
-    "sign_gradient",
-    "kept_by_hand",
-    "edge_popup_mask",
-    "score_gradient",
-    "subset_error_by_hand",
-    "subset_search",
-    "relu_paths",
     "packed_bytes",
     "gain",
     "sign_gradient",

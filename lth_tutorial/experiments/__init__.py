@@ -25,14 +25,6 @@ from lth_tutorial.experiments import (
     supermasks,
     winning_tickets,
 )
-from lth_tutorial.experiments import after_pruning, stability, structured, winning_tickets
-from lth_tutorial.experiments import after_pruning, criteria, stability, winning_tickets
-from lth_tutorial.experiments import after_pruning, stability, supermasks, winning_tickets
-    pruned_random,
-    stability,
-    supermasks,
-    winning_tickets,
-)
 from lth_tutorial.experiments.design import Experiment, scaled
 from lth_tutorial.records import lengthen
 from lth_tutorial.runtime import choose, versions
@@ -47,9 +39,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     *stability.EXPERIMENTS,
     *after_pruning.EXPERIMENTS,
     *structured.EXPERIMENTS,
-    *criteria.EXPERIMENTS,
-    *supermasks.EXPERIMENTS,
-    *pruned_random.EXPERIMENTS,
     *criteria.EXPERIMENTS,
     *supermasks.EXPERIMENTS,
     *pruned_random.EXPERIMENTS,

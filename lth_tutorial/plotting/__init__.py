@@ -24,13 +24,6 @@ from lth_tutorial.plotting.theory import (
     imitation,
     subset_sums,
 )
-from lth_tutorial.plotting.supermasks import layer_and_arms, supermasks_vs_density
-from lth_tutorial.plotting.theory import (
-    error_vs_products,
-    imitated_lines,
-    imitation,
-    subset_sums,
-)
 from lth_tutorial.plotting.tickets import (
     accuracy_vs_density,
     differences,
@@ -60,14 +53,6 @@ __all__ = [
     "accuracy_vs_budget",
     "saliency_plane",
     "connected_layers",
-    "supermasks_vs_density",
-    "layer_and_arms",
-    "supermask_accuracy",
-    "mask_and_accuracy",
-    "subset_sums",
-    "imitated_lines",
-    "error_vs_products",
-    "imitation",
     "supermasks_vs_density",
     "layer_and_arms",
     "supermask_accuracy",

@@ -40,15 +40,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "snip": {"label": "SNIP", "color": "#D1495B", "marker": (3, 1, 0)},
     "grasp": {"label": "GraSP", "color": "#6A4C93", "marker": (8, 1, 0)},
     "synflow": {"label": "SynFlow", "color": "#00838F", "marker": (7, 0, 0)},
-    "magnitude": {"label": "magnitude", "color": "#2F6DB5", "marker": "2"},
-    "obd": {"label": "w²h/2 (OBD)", "color": "#C2410C", "marker": "3"},
-    "gradient": {"label": "|w · gradient|", "color": "#8A7A00", "marker": "*"},
-    "fisher": {"label": "w² · Fisher", "color": "#B5477E", "marker": "h"},
-    "inverted": {"label": "inverted OBD", "color": "#5B5B5B", "marker": "+"},
-    "smart": {"label": "random, smart ratios", "color": "#6E5A44", "marker": "4"},
-    "snip": {"label": "SNIP", "color": "#D1495B", "marker": "d"},
-    "grasp": {"label": "GraSP", "color": "#6A4C93", "marker": "8"},
-    "synflow": {"label": "SynFlow", "color": "#00838F", "marker": "H"},
     "after_training": {"label": "magnitude after training", "color": "#1B4F9C", "marker": "1"},
     "edge_popup": {"label": "supermask (edge-popup)", "color": "#009E73", "marker": "P"},
     "biprop": {"label": "supermask (biprop)", "color": "#00624A", "marker": "X"},
@@ -66,10 +57,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "subset": {"label": "best subset of products", "color": "#3F7F1F", "marker": (10, 1, 0)},
     "single": {"label": "best single product", "color": "#B07D00", "marker": (5, 2, 0)},
     "biprop_norm": {"label": "biprop, batch norm learned", "color": "#8A9A00", "marker": "*"},
-    "biprop_1_1": {"label": "biprop 1/1", "color": "#2A8CA8", "marker": "h"},
     "biprop_1_1_norm": {"label": "1/1, batch norm learned", "color": "#5A5A9C", "marker": "d"},
-    "subset": {"label": "best subset of products", "color": "#3F7F1F", "marker": "8"},
-    "single": {"label": "best single product", "color": "#B07D00", "marker": "H"},
 }
 """Label, colour and marker of every method: the same in every chapter, also told apart in grey."""
 
