@@ -56,8 +56,6 @@ METHODS: dict[str, dict[str, Any]] = {
     },
     "subset": {"label": "best subset of products", "color": "#3F7F1F", "marker": (10, 1, 0)},
     "single": {"label": "best single product", "color": "#B07D00", "marker": (5, 2, 0)},
-    "biprop_norm": {"label": "biprop, batch norm learned", "color": "#8A9A00", "marker": "*"},
-    "biprop_1_1_norm": {"label": "1/1, batch norm learned", "color": "#5A5A9C", "marker": "d"},
 }
 """Label, colour and marker of every method: the same in every chapter, also told apart in grey."""
 
