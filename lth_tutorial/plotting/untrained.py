@@ -71,7 +71,7 @@ def mask_and_accuracy(weights: Tensor, rows: DataFrame, *, round: int) -> Figure
     left.imshow(sign.masked_fill(sign == 0, torch.nan).numpy(), cmap=colours, vmin=-1.4, vmax=1.4)
     left.set(xticks=[], yticks=[])
     left.set_xlabel("inputs (red +, blue −, grey pruned)", fontsize=FONT)
-    left.set_ylabel("neurons of the first layer", fontsize=FONT)
+    left.set_ylabel("first-layer neurons", fontsize=FONT)
     _draw_accuracies(right, rows, "density")
     marked = rows.loc[rows["round"] == round, "density"].mean()
     right.axvline(marked, color="black", linewidth=1, linestyle=":")
