@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from lth_tutorial.exercises.outcome import OPEN, Check, NothingReturned, guarded
+from lth_tutorial.exercises.outcome import OPEN, Check, NothingReturned, as_number, guarded
 
 STEPS, REWIND_STEP, ROUNDS = 63_000, 2_000, 5
 
@@ -17,10 +17,7 @@ def total_steps(answer: int | None = None) -> Check:
     """
     if answer is None:
         return OPEN
-    try:
-        number = math.nan if isinstance(answer, bool) else float(answer)
-    except (TypeError, ValueError):
-        number = math.nan
+    number = as_number(answer)
     if not math.isfinite(number):
         return Check(False, f"the answer is a number of steps; got {answer!r}")
     rest = STEPS - REWIND_STEP

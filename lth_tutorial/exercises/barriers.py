@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lth_tutorial.exercises.outcome import OPEN, Check, NothingReturned, guarded
+from lth_tutorial.exercises.outcome import OPEN, Check, NothingReturned, as_number, guarded
 
 PATH = (0.02, 0.06, 0.30, 0.22, 0.04)
 """Errors at five evenly spaced points from one network to the other."""
@@ -19,10 +19,7 @@ def barrier_height(answer: float | None = None) -> Check:
     """Check the height of the barrier on a path with the errors 2, 6, 30, 22 and 4 %."""
     if answer is None:
         return OPEN
-    try:
-        number = math.nan if isinstance(answer, bool) else float(answer)
-    except (TypeError, ValueError):
-        number = math.nan
+    number = as_number(answer)
     if math.isnan(number):
         return Check(False, f"the answer is a height, a number in [0, 1]; got {answer!r}")
     ends = (PATH[0] + PATH[-1]) / 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,14 @@ OPEN = Check(None, "not attempted yet")
 NOTHING_RETURNED = Check(
     None, "not attempted yet: the function returns None. If it is written, `return` is missing."
 )
+
+
+def as_number(answer: Any) -> float:
+    """Return an answer as a number, NaN if it is none; True and False are none."""
+    try:
+        return math.nan if isinstance(answer, bool) else float(answer)
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def guarded(fn: Any, check: Callable[[Callable], str | None], passed: str) -> Check:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lth_tutorial.exercises.outcome import OPEN, Check, NothingReturned, guarded
+from lth_tutorial.exercises.outcome import OPEN, Check, NothingReturned, as_number, guarded
 from lth_tutorial.masks import Mask
 
 FRACTION, ROUNDS = 0.3, 4
@@ -19,10 +19,7 @@ def density_after_rounds(answer: float | None = None) -> Check:
     """Check the density that four rounds leave which each remove 30 % of the remaining weights."""
     if answer is None:
         return OPEN
-    try:
-        number = math.nan if isinstance(answer, bool) else float(answer)
-    except (TypeError, ValueError):
-        number = math.nan
+    number = as_number(answer)
     if math.isnan(number):
         return Check(False, f"the answer is a density, a number in [0, 1]; got {answer!r}")
     kept = 1 - FRACTION

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from lth_tutorial.exercises.outcome import OPEN, Check, NothingReturned, guarded
+from lth_tutorial.exercises.outcome import OPEN, Check, NothingReturned, as_number, guarded
 
 EPOCHS, SHARE, LONGEST = 160, 0.4, 2
 
@@ -14,10 +14,7 @@ def scratch_b_epochs(answer: float | None = None) -> Check:
     """Check the epochs that Scratch-B gets: 160 dense ones, 40 % of the FLOPs, at most doubled."""
     if answer is None:
         return OPEN
-    try:
-        number = math.nan if isinstance(answer, bool) else float(answer)
-    except (TypeError, ValueError):
-        number = math.nan
+    number = as_number(answer)
     if not math.isfinite(number):
         return Check(False, f"the answer is a number of epochs; got {answer!r}")
     right = EPOCHS * LONGEST

@@ -9,7 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lth_tutorial.exercises.outcome import OPEN, Check, NothingReturned, guarded, mask_problem
+from lth_tutorial.exercises.outcome import (
+    OPEN,
+    Check,
+    NothingReturned,
+    as_number,
+    guarded,
+    mask_problem,
+)
 
 WEIGHTS, CURVATURES = (0.5, -2.0, 1.0), (8.0, 0.1, 1.5)
 FINAL, ROUND, ROUNDS = 0.01, 50, 100
@@ -59,10 +66,7 @@ def density_at_round(answer: float | None = None) -> Check:
 def _number(answer: Any, right: float, typical: dict[float, str], passed: str, kind: str) -> Check:
     if answer is None:
         return OPEN
-    try:
-        number = math.nan if isinstance(answer, bool) else float(answer)
-    except (TypeError, ValueError):
-        number = math.nan
+    number = as_number(answer)
     if math.isnan(number):
         return Check(False, f"the answer is {kind}, a number; got {answer!r}")
     if math.isclose(number, right, rel_tol=0.01):

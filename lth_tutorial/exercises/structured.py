@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lth_tutorial.exercises.outcome import OPEN, Check, NothingReturned, guarded
+from lth_tutorial.exercises.outcome import OPEN, Check, NothingReturned, as_number, guarded
 
 FILTERS, CHANNELS = 64, 64
 
@@ -22,10 +22,7 @@ def filters_left(answer: float | None = None) -> Check:
     """
     if answer is None:
         return OPEN
-    try:
-        number = math.nan if isinstance(answer, bool) else float(answer)
-    except (TypeError, ValueError):
-        number = math.nan
+    number = as_number(answer)
     if math.isnan(number):
         return Check(False, f"the answer is a share, a number in [0, 1]; got {answer!r}")
     if abs(number - 0.25) <= 1e-6:
