@@ -348,11 +348,27 @@ def test_a_global_mask_keeps_its_share_in_total(tiny_data, config):
 def test_the_search_learns_something(digits, method):
     """Accuracies of three seeds lay above 0.9; chance is 0.1."""
     model = network(digits, name="mlp_48_48", norm=method == "biprop")
-    lr = 20.0 if method == "sampled" else 1.0
+    lr = 200.0 if method == "sampled" else 1.0
     config = lt.TrainConfig(steps=150, batch_size=50, lr=lr, schedule="cosine")
-    options = {"rescale": True} if method == "sampled" else {}
-    (found,) = lt.train_supermasks([model], digits, design(method, **options), config, seeds=[0])
+    (found,) = lt.train_supermasks([model], digits, design(method), config, seeds=[0])
     assert found.accuracy > 0.7
+
+
+def test_the_mask_of_trained_probabilities_is_a_draw_from_them(digits):
+    """As in the code of Zhou et al.: not the mask of all probabilities above one half."""
+    model = network(digits, name="mlp_48_48")
+    config = lt.TrainConfig(steps=150, batch_size=50, lr=20.0, schedule="cosine")
+    once, again = (
+        lt.learned_supermask(model, digits, config, seed=3, rescale=True) for _ in range(2)
+    )
+    kept = torch.cat([kept.flatten() for kept in once.mask.values()]).double()
+    chance = torch.cat([s.flatten() for s in once.scores.values()]).double().sigmoid()
+    assert kept[chance < 0.4].sum() > 100, "unlikely weights are kept too"
+    spread = (chance * (1 - chance)).sum().sqrt()
+    assert abs(kept.sum() - chance.sum()) < 5 * spread
+    assert all(torch.equal(once.mask[name], again.mask[name]) for name in once.mask)
+    model.load_state_dict(lt.effective_state(model, once))
+    assert lt.evaluate(model, digits).accuracy == once.accuracy
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -64,6 +64,7 @@ MNIST_SCORES = TrainConfig(
     steps=3_000, batch_size=100, lr=1.0, weight_decay=1e-4, schedule="cosine"
 )
 MNIST_DENSE = TrainConfig(steps=3_000, batch_size=100, optimizer="adam", lr=2e-3, schedule="cosine")
+SAMPLED = TrainConfig(steps=4_000, batch_size=100, lr=100.0, schedule="cosine")
 PRIZES = ("edge_popup", "biprop", "biprop_norm", "biprop_1_1", "biprop_1_1_norm")
 MULTI = replace(MNIST_SCORES, steps=2_500, optimizer="adam", lr=0.01, weight_decay=0.0)
 MULTI_DENSE = replace(MNIST_DENSE, steps=2_500)
@@ -110,6 +111,15 @@ EXPERIMENTS = (
                     fraction={"fc1.weight": 0.5, "fc2.weight": 0.5, "output.weight": 0.25},
                     scope="layer",
                 ),
+            ),
+            *(
+                SupermaskPart(
+                    "lenet_300_100", SAMPLED, None, ("sampled", "sampled_rescaled"),
+                    weights=weights, scaled=False, label=f"learned, {words}",
+                )
+                for words, weights in (
+                    ("normal", "kaiming_normal"), ("constant", "signed_constant")
+                )
             ),
         ),
     ),

@@ -22,8 +22,8 @@ class SupermaskConfig:
     Attributes:
         method: "edge_popup" uses the kept weights as they are (Ramanujan et al. 2020); "biprop"
             their signs times one gain per layer (Diffenderfer & Kailkhura 2021); "sampled" draws
-            every step's mask, weight by weight with probability σ(score), and keeps those above
-            one half in the end (Zhou et al. 2019).
+            every step's mask, weight by weight with probability σ(score), and the final one too
+            (Zhou et al. 2019).
         keep: share of the weights that the mask keeps, in (0, 1]; None for "sampled", which finds
             its own.
         scope: "layer" keeps this share of every layer; "global" of the whole network, wherever

@@ -91,7 +91,7 @@ class MaskedGroup:
 
     def weights(self) -> dict[str, Tensor]:
         """Return the effective weights, through which gradients reach the scores."""
-        masks = self.masks(sample=self.training)
+        masks = self.masks()
         effective = {}
         for name, score in self.scores.items():
             values = self.values[name]
@@ -113,15 +113,17 @@ class MaskedGroup:
         return factor
 
     @torch.no_grad()
-    def masks(self, *, sample: bool = False) -> dict[str, Tensor]:
-        """Return the masks at the present step, booleans [replicates, …]."""
+    def masks(self) -> dict[str, Tensor]:
+        """Return the masks at the present step, booleans [replicates, …]; the same ones each time.
+
+        Sampled masks are drawn for evaluation too, as by Zhou et al.: scores are trained for such
+        masks. Cutting at one half instead cost LeNet-300-100 on MNIST 10 to 40 points (seed 100).
+        """
         if self.design.method != "sampled":
             # Reading a number stalls a GPU: only where the density changes.
             step = int(self.done[0]) if self.design.anneal else self.steps
             keep = self.design.density(step, self.steps)
             return choose_masks(self.scores, keep, self.design.scope)
-        if not sample:
-            return {name: score > 0 for name, score in self.scores.items()}
         return {
             name: self._uniform(i, score) < score.sigmoid()
             for i, (name, score) in enumerate(self.scores.items())

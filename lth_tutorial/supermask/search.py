@@ -144,9 +144,9 @@ def learned_supermask(
 ) -> Supermask:
     """Find a supermask by training the probability of every weight to be kept.
 
-    Every step draws a mask with probabilities σ(score); the final one keeps what is more likely
-    than not. With `rescale` the kept weights of a layer are multiplied by size / kept. The density
-    is an outcome. Gradients are small, so learning rates are large (the paper: 100 for LeNet).
+    Every step draws a mask with probabilities σ(score), and the mask returned is such a draw. With
+    `rescale` the kept weights of a layer are multiplied by size / kept. The density is an outcome.
+    Gradients are small, so learning rates are large (the paper: 100 for LeNet).
 
     Raises:
         ValueError, FloatingPointError: as `edge_popup`.
