@@ -28,6 +28,7 @@ class SingleModel:
         self.parameters = dict(model.named_parameters())
         self.size = 1
         self.is_random = _may_be_random(model)
+        self.is_recordable = not self.is_random
         # A module in evaluation mode inside a model in training mode is frozen on purpose.
         self.arrived = [(module, module.training) for module in model.modules()]
         self.frozen = {id(m) for m, training in self.arrived if model.training and not training}
@@ -69,7 +70,7 @@ class Stack:
     batch norm one batch norm, over the channels of all replicates.
     """
 
-    is_random = False
+    is_random, is_recordable = False, True
     momentum: float | None = None  # of batch norm's statistics, in place of the layers' own
 
     def __init__(self, models: Sequence[nn.Module], states: Sequence[State] = ()) -> None:
@@ -192,11 +193,11 @@ def _is_small_or_on_gpu(model: nn.Module) -> bool:
 def _may_be_random(model: nn.Module) -> bool:
     """Return whether a forward pass may draw random numbers, as far as the modules tell.
 
-    PyTorch's own layers are known; a module with a forward of its own may call anything.
+    PyTorch's own layers are known, and ours; any other forward may call anything.
     """
     drawing = (nn.MultiheadAttention, nn.RNNBase, nn.Transformer, nn.RReLU)
     return any(
-        not type(module).__module__.startswith("torch.nn.")
+        not type(module).__module__.startswith(("torch.nn.", "lth_tutorial."))
         or "Dropout" in type(module).__name__
         or "Transformer" in type(module).__name__
         or isinstance(module, drawing)

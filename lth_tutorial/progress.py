@@ -129,8 +129,8 @@ def identity(
 
 def _optimizer(parameters: Iterable[Tensor], config: TrainConfig) -> torch.optim.Optimizer:
     trained = [p for p in parameters if p.requires_grad]
+    on_gpu = bool(trained) and trained[0].is_cuda
+    options = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": on_gpu or None}
     if config.optimizer == "adam":
-        return torch.optim.Adam(trained, lr=config.lr, weight_decay=config.weight_decay)
-    return torch.optim.SGD(
-        trained, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
-    )
+        return torch.optim.Adam(trained, capturable=on_gpu, **options)
+    return torch.optim.SGD(trained, momentum=config.momentum, **options)

@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lth_tutorial.checkpoints import Checkpoints
-from lth_tutorial.checks import batch_norm_scales, check_run
+from lth_tutorial.checks import check_run
 from lth_tutorial.config import TrainConfig, learning_rate
 from lth_tutorial.data import DataOrder, Dataset, generator_for
 from lth_tutorial.evaluation import losses
@@ -26,6 +25,7 @@ from lth_tutorial.masks import Mask
 from lth_tutorial.outcome import SNAPSHOT, TrainResult, divergence_message
 from lth_tutorial.progress import Run, identity
 from lth_tutorial.runtime import progress_bar, tick
+from lth_tutorial.steps import Step, apply_masks, make_step, masked_parameters
 
 
 def train(
@@ -92,9 +92,7 @@ def fit(
     """
     save_at, stop_step = set(save_at), config.steps if stop_step is None else stop_step
     check_run(group, data, config, masks, start_step, stop_step, data_seeds, save_at)
-    masked = _masked_parameters(group, masks)
-    _apply(masked)
-    scales = batch_norm_scales(group) if config.bn_l1 else []
+    apply_masks(masked_parameters(group, masks))
     run = Run(group, data, config, start_step)
     files = None
     if workdir is not None:
@@ -111,7 +109,10 @@ def fit(
             tick(on_step, run.step - start_step)
     order = DataOrder(data, config.batch_size, data_seeds, augmented=config.augment)
     diverged = run.diverged
-    alive = torch.tensor([i not in diverged for i in range(group.size)], device=data.device)
+    plain = Step(group, run.optimizer, config, masks, data.device)
+    for i in diverged:
+        plain.drop(i)
+    update = make_step(plain, stop_step - run.step)
     check_every = 1 if data.device.type == "cpu" else 50  # reading a number stalls a GPU
     with torch.random.fork_rng(enabled=group.is_random):
         for step in range(run.step, stop_step + 1):
@@ -129,21 +130,11 @@ def fit(
             if group.is_random:
                 torch.manual_seed(generator_for("layers", data_seeds[0], step).initial_seed())
             x, y = order.batch(step)
-            group.set_training(True)
-            with torch.autocast(data.device.type, torch.bfloat16, config.precision == "bf16"):
-                logits = group.logits(x).float()
-            loss = _summed_loss(logits, y, alive if diverged else None)
-            run.optimizer.zero_grad()
-            loss.backward()
-            for scale in (scale for scale in scales if scale.grad is not None):
-                scale.grad.add_(scale.detach().sign(), alpha=config.bn_l1)
-            _set_learning_rate(run.optimizer, learning_rate(config, step))
-            run.optimizer.step()
-            _apply(masked)
+            loss, logits = update(x, y, learning_rate(config, step))
             if step % check_every == 0 and not math.isfinite(loss.item()):
                 for i in _not_finite(losses(logits, y)):
                     diverged.setdefault(i, step)
-                    alive[i] = False
+                    plain.drop(i)
             on_step()
     group.restore_modes()
     group.write_back()
@@ -167,30 +158,3 @@ def _diverged(group, x: Tensor, y: Tensor) -> list[int]:
 
 def _not_finite(values: Tensor) -> list[int]:
     return (~values.isfinite()).nonzero().flatten().tolist()
-
-
-def _summed_loss(logits: Tensor, y: Tensor, alive: Tensor | None) -> Tensor:
-    if alive is not None:
-        return losses(logits, y)[alive].sum()
-    return F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="sum") / y.shape[1]
-
-
-def _set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    for settings in optimizer.param_groups:
-        settings["lr"] = lr
-
-
-def _masked_parameters(group, masks: Sequence[Mask] | None) -> list[tuple[Tensor, Tensor]]:
-    """Return pairs of a parameter and its mask as floats: in-place products with booleans are
-    several times slower."""
-    return [
-        (parameter, group.combine([mask[name] for mask in masks]).to(parameter.dtype))
-        for name, parameter in group.parameters.items()
-        if masks is not None and name in masks[0]
-    ]
-
-
-@torch.no_grad()
-def _apply(masked: list[tuple[Tensor, Tensor]]) -> None:
-    for parameter, kept in masked:
-        parameter.mul_(kept)

@@ -42,6 +42,8 @@ class MaskedGroup:
         self.models, self.size, self.design, self.steps = models, len(models), design, steps
         # Sampled masks come from generators of their own: only the network's layers may be random.
         self.seeds, self.training, self.is_random = seeds, True, self.inner.is_random
+        reads_numbers = design.method == "sampled" or bool(design.anneal)
+        self.is_recordable = self.inner.is_recordable and not reads_numbers
         own = self.inner.tensors if stacked else dict(models[0].state_dict())
         self.tensors = {
             name: (t if stacked else t[None]).detach().clone() for name, t in own.items()
