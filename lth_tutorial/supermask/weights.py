@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 
 from lth_tutorial.config import Scope
-from lth_tutorial.supermask.selection import highest, kept_count
+from lth_tutorial.supermask.selection import kept_count, largest
 
 
 def choose_masks(scores: Mapping[str, Tensor], keep: float, scope: Scope) -> dict[str, Tensor]:
     """Return the masks of the largest magnitudes, booleans [replicates, …], for every layer."""
-    flat = {name: each.detach().abs().flatten(1) for name, each in scores.items()}
+    flat = {name: each.detach().flatten(1) for name, each in scores.items()}
     if scope == "layer":
-        chosen = [highest(row, kept_count(row.shape[1], keep, n)) for n, row in flat.items()]
+        chosen = [largest(row, kept_count(row.shape[1], keep, n)) for n, row in flat.items()]
     else:
         sizes = [row.shape[1] for row in flat.values()]
         count = kept_count(sum(sizes), keep, "the network")
-        chosen = highest(torch.cat(list(flat.values()), dim=1), count).split(sizes, dim=1)
+        chosen = largest(torch.cat(list(flat.values()), dim=1), count).split(sizes, dim=1)
     return {n: mask.view(scores[n].shape) for n, mask in zip(flat, chosen, strict=True)}
 
 
