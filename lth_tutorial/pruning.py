@@ -161,7 +161,7 @@ def _check_scores(scores: Scores, mask: Mask) -> None:
                 f"scores of {name} have shape {tuple(scores[name].shape)}, the mask "
                 f"{tuple(mask[name].shape)}"
             )
-        if bool(scores[name].isnan().any()):
+        if bool(scores[name].sum().isnan()):  # of infinities of both signs too
             broken = scores[name].isnan() & mask[name]
             if bool(broken.any()):
                 raise ValueError(

@@ -34,7 +34,8 @@ def synflow_scores(model: nn.Module, data: Dataset, mask: Mask) -> Scores:
     weights = prunable_weights(model)
     check_mask(mask, weights)
     absolute = _as_double({**dict(model.named_parameters()), **dict(model.named_buffers())})
-    absolute = {name: tensor.abs() for name, tensor in absolute.items()}
+    for tensor in absolute.values():
+        tensor.abs_()
     for name in mask:
         absolute[name].masked_fill_(~mask[name], 0.0)
     _, scores = _flow(model, data, absolute, list(mask))
@@ -97,9 +98,11 @@ def _ones(model: nn.Module, mask: Mask) -> dict[str, Tensor]:
 
 
 def _as_double(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    # Products over many layers leave the range of single precision.
+    """Return copies: products over many layers leave the range of single precision."""
     return {
-        name: tensor.detach().double() if tensor.is_floating_point() else tensor.clone()
+        name: tensor.detach().to(
+            torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=True
+        )
         for name, tensor in tensors.items()
     }
 
@@ -113,8 +116,8 @@ def _flow(
     with scoring_mode(model, batch_statistics=False):
         total = functional_call(model, values, (x,)).sum()
     gradients = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
-    pairs = zip(weights.items(), gradients, strict=True)
-    return total.item(), {
-        name: (w.detach() * (0.0 if gradient is None else gradient))
-        for (name, w), gradient in pairs
-    }
+    scores = {}
+    for (name, w), gradient in zip(weights.items(), gradients, strict=True):
+        # In place: memory that is new costs more time than the product.
+        scores[name] = torch.zeros_like(w) if gradient is None else gradient.mul_(w.detach())
+    return total.item(), scores

@@ -133,14 +133,16 @@ def grasp_scores(
         raise ValueError(f"temperature divides the logits and is above 0; got {temperature!r}")
     weights = masked_weights(model, mask)
     chunks, n = training_chunks("grasp_scores", data, examples, data_seed)
-    gradient = _mean_gradient(model, weights, chunks, n, temperature)
+    # One chunk's own first derivative is the gradient over all examples.
+    gradient = _mean_gradient(model, weights, chunks, n, temperature) if len(chunks) > 1 else {}
     product = {name: torch.zeros_like(w) for name, w in weights.items()}
     with scoring_mode(model, batch_statistics=True):
         for x, y in chunks:
             # The derivative of g(w) · g, with the second g held fixed, is H g.
             loss = F.cross_entropy(logits(model, weights, x) / temperature, y) * (len(x) / n)
             first = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
-            dot = sum((a * b).sum() for a, b in zip(first, gradient.values(), strict=True))
+            held = gradient.values() or [each.detach() for each in first]
+            dot = sum((a * b).sum() for a, b in zip(first, held, strict=True))
             second = torch.autograd.grad(dot, list(weights.values()))
             for total, part in zip(product.values(), second, strict=True):
                 total += part

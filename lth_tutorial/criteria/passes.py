@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -87,7 +86,12 @@ def training_chunks(
 
 def check_finite(criterion: str, scores: Scores) -> Scores:
     """Return the scores, or raise a ValueError that names the layers with NaN or infinity."""
-    broken = [name for name, values in scores.items() if not bool(torch.isfinite(values).all())]
+    # A sum is finite only if all of its terms are.
+    broken = [
+        name
+        for name, values in scores.items()
+        if not bool(values.sum().isfinite() or values.isfinite().all())
+    ]
     if broken:
         raise ValueError(
             f"{criterion} gives NaN or infinity for {', '.join(broken)}: are the model's weights "
