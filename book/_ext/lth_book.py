@@ -1,6 +1,6 @@
 """What this book adds to Sphinx: formulas without JavaScript, the API listing, an offline page.
 
-Four small changes, each connected in `setup`:
+Five small changes, each connected in `setup`:
 
 1. Formulas become MathML while the book is built, so that a page needs neither network nor script.
 2. The API page lists whatever `lth_tutorial.__all__` holds on the day of the build.
@@ -8,6 +8,7 @@ Four small changes, each connected in `setup`:
    check are removed or repaired.
 4. Chapters see `LTH_TUTORIAL_BUILD=1`, at which the package draws no progress bars and embeds
    no widget state.
+5. The claims table gets the script that filters it, on its page alone.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from sphinx.util.nodes import make_refnode
 
 ASSETS = Path(__file__).parent.parent / "_assets"
 API_PAGE = "book/api"
+CLAIMS_PAGE = "book/claims"
 API_MARKER = "<!-- the public names -->"
 
 logger = logging.getLogger(__name__)
@@ -242,6 +244,11 @@ def repair_pages(app: Sphinx, error: Exception | None) -> None:
         path.write_text(page, encoding="utf-8")
 
 
+def add_claims_script(app: Sphinx, pagename: str, templatename, context: dict, doctree) -> None:
+    if pagename == CLAIMS_PAGE:
+        app.add_js_file("lth_claims.js", loading_method="defer")
+
+
 def add_assets(app: Sphinx) -> None:
     app.config.html_static_path.append(str(ASSETS))
     app.add_css_file("lth_book.css", priority=900)
@@ -262,5 +269,6 @@ def setup(app: Sphinx) -> dict:
     app.connect("missing-reference", resolve_public_name)
     app.connect("doctree-resolved", drop_thebe_config, priority=900)
     app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("html-page-context", add_claims_script)
     app.connect("build-finished", repair_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
