@@ -26,7 +26,7 @@ __all__ = ["GalleryEntry", "gallery"]
 _STYLE = """
 .lth-entry{overflow-wrap:anywhere}.lth-entry figure{margin:1rem 0}
 .lth-entry img{width:100%;max-width:640px;height:auto}
-.lth-entry figcaption{text-align:left;margin:.3rem 0 0}
+.lth-entry figure figcaption{text-align:left;margin:.3rem 0 0;padding:0;color:inherit}
 .lth-papers{width:100%;border-collapse:collapse;table-layout:fixed;margin:1rem 0;color:inherit}
 .lth-papers th,.lth-papers td{padding:.4rem .6rem .4rem 0;text-align:left;vertical-align:top;
 border-bottom:1px solid currentColor;color:inherit;overflow-wrap:break-word}
@@ -60,9 +60,10 @@ class GalleryEntry:
     def facts(self) -> str:
         """Scale, replicates, data, device, date and time in one line."""
         if self.rows is None:
-            return "Not yet run."
+            waiting = len(self.verdicts)
+            return f"Not yet run; {waiting} claim{'s wait' if waiting != 1 else ' waits'} for it."
         scale = self.about.get("scale", 1.0)
-        size = "full scale" if scale == 1 else f"scale {scale:g} ({scale:.0%} of the steps)"
+        size = f"Scale {scale:g} ({'all' if scale == 1 else f'{100 * scale:g} % of'} the steps)"
         facts = [size, f"n = {self.rows['seed'].nunique()} seeds"]
         facts += [str(self.about[key]) for key in ("data", "device", "date") if key in self.about]
         if "wall_time_s" in self.about:
@@ -163,7 +164,7 @@ def _ours(number: PaperNumber, interval: Interval) -> str:
 
 def _papers_table(numbers: list[tuple[PaperNumber, Interval]]) -> str:
     if not numbers:
-        return "<p>There is no number of a paper to set beside this setting.</p>"
+        return "<p>No paper gives a number for this setting that could be checked.</p>"
     heads = "".join(f'<th scope="col">{h}</th>' for h in ("Quantity", "Paper", "Here"))
     rows = "".join(
         f"<tr><td>{html.escape(_sentence(number.quantity, stop=''))}</td>"

@@ -119,14 +119,14 @@ def _rewinding(parts: Sequence[Measured]) -> Iterator[Drawn]:
         if each.rows["step"].nunique() > 2:
             rows = each.rows[each.rows["round"].isin((0, sparse))]
             share = rows.loc[rows["round"] == sparse, "density"].mean()
-            caption = f"barrier and test error against the rewind step, {share:.1%} of weights"
+            caption = f"barrier and test error against rewind step, {100 * share:.3g} % of weights"
             figure = plotting.stability_and_error(rows, step="step")
             yield _drawn(figure, each.named(caption), rows)
     if len(parts) > 1:
         rows = pd.concat([each.rows.assign(network=each.part.label) for each in parts])
         rows = rows[(rows["step"] == 0) & rows["round"].isin((0, sparse))]
         share = rows.loc[rows["round"] == sparse, "density"].mean()
-        caption = f"test accuracy without rewinding beyond step 0, {share:.1%} of weights"
+        caption = f"test accuracy with rewind step 0, {100 * share:.3g} % of weights"
         yield _drawn(plotting.accuracy_by_network(rows), caption, rows)
 
 

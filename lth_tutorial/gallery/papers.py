@@ -102,12 +102,12 @@ def _convolutional(
     ticket = f"{prefix}ticket"
     return (
         PaperNumber(
-            record, f"{name}: early-stop step, dense / ticket with {fast:.1%} of weights",
+            record, f"{name}: early-stop step, dense / ticket with {100 * fast:g} % of weights",
             "3.5 times", *_LTH, _NOTES, _sooner("dense", ticket, fast), "times",
         ),
         PaperNumber(
             record,
-            f"{name}: accuracy at early stopping, ticket with {best_at:.1%} of weights − dense",
+            f"{name}: accuracy at early stopping, ticket − dense, {100 * best_at:g} % of weights",
             gain, *_LTH, _NOTES, _gain("dense", ticket, best_at), "points",
         ),
     )  # fmt: skip
@@ -135,7 +135,7 @@ NUMBERS: tuple[PaperNumber, ...] = (
     PaperNumber(
         "mnist-lenet-imp",
         "accuracy at early stopping, ticket − re-initialised, 21 % of weights",
-        "0.5 points", *_LTH, _EARLIER, _gain("reinit", "ticket", 0.211), "points",
+        "+0.5 points", *_LTH, _EARLIER, _gain("reinit", "ticket", 0.211), "points",
     ),
     *_convolutional("cifar10-conv2-imp", "", "Conv-2", 0.088, 0.046, "+3.4 points"),
     *_convolutional("cifar10-conv-imp", "conv_2: ", "Conv-2", 0.088, 0.046, "+3.4 points"),

@@ -10,6 +10,7 @@ from book_pages import HTML, LOOKS, offline_browser, page_path, table_of_content
 from bootstrap import ROOT
 
 import lth_tutorial as lt
+from lth_tutorial.experiments import EXPERIMENTS
 
 pytestmark = pytest.mark.pages
 
@@ -227,3 +228,16 @@ def test_without_script_every_claim_shows(browser, claims):
     assert page.locator(".lth-claims tbody tr:visible").count() == len(claims)
     assert not page.locator(".lth-filter").is_visible()
     context.close()
+
+
+def test_every_experiment_is_among_the_results(visit):
+    page = visit().open("book/results")
+    for design in EXPERIMENTS:
+        section = page.locator(f"section#{design.name}")
+        assert f"run {design.name}" in section.inner_text()
+        if design.name in lt.recorded():
+            assert section.locator("figure img").count() > 0
+            verdicts = section.locator(".lth-claims tbody tr").count()
+            assert verdicts == sum(claim.record == design.name for claim in lt.CLAIMS)
+        else:
+            assert "Not yet run" in section.inner_text()
