@@ -24,14 +24,16 @@ if TYPE_CHECKING:
 __all__ = ["GalleryEntry", "gallery"]
 
 _STYLE = """
-.lth-entry{overflow-wrap:anywhere}.lth-entry figure{margin:1rem 0}
+.lth-entry{overflow-wrap:anywhere}
 .lth-entry img{width:100%;max-width:640px;height:auto}
-.lth-entry figure figcaption{text-align:left;margin:.3rem 0 0;padding:0;color:inherit}
 .lth-papers{width:100%;border-collapse:collapse;table-layout:fixed;margin:1rem 0;color:inherit}
 .lth-papers th,.lth-papers td{padding:.4rem .6rem .4rem 0;text-align:left;vertical-align:top;
 border-bottom:1px solid currentColor;color:inherit;overflow-wrap:break-word}
 .lth-papers th:first-child{width:44%}.lth-papers small{display:block}
 """.replace("\n", "")
+
+# In the element itself: the book's theme has rules of its own for captions, with pale grey text.
+_CAPTION = "text-align:left;margin:.3rem 0 0;padding:0;color:inherit"
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,9 @@ class GalleryEntry:
 
             for figure, caption, alt in figures(self.design, self.rows):
                 parts.append(
-                    f'<figure><img src="{png_uri(figure)}" alt="{html.escape(alt)}">'
-                    f"<figcaption>{html.escape(_sentence(caption))}</figcaption></figure>"
+                    f'<figure style="margin:1rem 0"><img src="{png_uri(figure)}" '
+                    f'alt="{html.escape(alt)}"><figcaption style="{_CAPTION}">'
+                    f"{html.escape(_sentence(caption))}</figcaption></figure>"
                 )
             parts.append(_papers_table(self.beside_papers()))
         if self.rows is not None and len(self.verdicts):
