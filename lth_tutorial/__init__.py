@@ -34,6 +34,7 @@ from lth_tutorial.data import Dataset, batch_indices, make_dataset
 from lth_tutorial.datasets import load_dataset
 from lth_tutorial.evaluation import evaluate
 from lth_tutorial.explore import Explorer, explore
+from lth_tutorial.gallery import GalleryEntry, gallery
 from lth_tutorial.instability import instability
 from lth_tutorial.landscape import Plane, plane, round_barriers
 from lth_tutorial.layers import SignActivation, with_batch_norm, with_sign_activations
@@ -162,6 +163,8 @@ __all__ = [
     "Explorer",
     "fisher_scores",
     "flops",
+    "gallery",
+    "GalleryEntry",
     "gradient_scores",
     "grasp_scores",
     "imitation_experiment",

@@ -161,14 +161,14 @@ class Explorer:
         sizes = {tuple(round(96 * inches) for inches in f.get_size_inches()) for f in figures}
         if len(sizes) > 1:
             raise ValueError(f"all frames need the same size; got {sorted(sizes)} pixels")
-        svg, png = [_svg_uri(f) for f in figures], [_png_uri(f) for f in figures]
+        svg, png = [_svg_uri(f) for f in figures], [png_uri(f) for f in figures]
         return sizes.pop(), min(svg, png, key=lambda uris: sum(map(len, uris)))
 
     def _live_picture(self, value: Any) -> str:
         figure = _drawn(self.draw, value)
         width = round(96 * figure.get_size_inches()[0])
         return (
-            f'<img src="{_png_uri(figure)}" alt="{html.escape(self._alt_text(value))}" '
+            f'<img src="{png_uri(figure)}" alt="{html.escape(self._alt_text(value))}" '
             f'width="{width}" style="max-width:100%;height:auto;background:#fff">'
         )
 
@@ -275,7 +275,7 @@ def _compact(svg: str) -> str:
     return re.sub(r"> <", "><", " ".join(svg.split()))
 
 
-def _png_uri(figure: Figure) -> str:
+def png_uri(figure: Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, facecolor="white", metadata={"Software": None})
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -26,6 +26,13 @@ border-bottom:1px solid currentColor;overflow-wrap:break-word;color:inherit}
 .lth-claims small{display:block;margin-top:.3rem}
 @media(max-width:640px){.lth-claims thead{position:absolute;clip-path:inset(50%)}
 .lth-claims td{display:block;border:0}.lth-claims tr{display:block;border-bottom:1px solid}}
+.lth-claims tr[hidden]{display:none}
+.lth-filter:not([hidden]){display:flex;flex-wrap:wrap;gap:.6rem 1.2rem;align-items:end}
+.lth-filter label{display:block;font-weight:bold}
+.lth-filter select,.lth-filter button{display:block;font:inherit;padding:.25rem .5rem;
+max-width:100%;color:inherit;background:transparent;border:1px solid currentColor}
+.lth-filter option{color:#000;background:#fff}
+.lth-filter output{flex-basis:100%}
 """.replace("\n", "")
 
 
@@ -34,12 +41,15 @@ class VerdictTable:
     """A claims table that shows itself in a notebook and in the book; make it with `verdicts`."""
 
     table: pd.DataFrame
+    filters: bool = False
 
     def _repr_html_(self) -> str:
+        controls = _controls(self.table) if self.filters else ""
         rows = "".join(_row(claim) for _, claim in self.table.iterrows())
         heads = "".join(f'<th scope="col">{h}</th>' for h in ("Claim", "Measured", "Verdict"))
         return (
-            f"<style>{_STYLE}</style><table class='lth-claims'><thead><tr>{heads}</tr></thead>"
+            f"<style>{_STYLE}</style>{controls}"
+            f"<table class='lth-claims'><thead><tr>{heads}</tr></thead>"
             f"<tbody>{rows}</tbody></table>"
         )
 
@@ -52,24 +62,68 @@ class VerdictTable:
         return "\n".join(lines)
 
 
-def verdicts(table: pd.DataFrame) -> VerdictTable:
+def verdicts(table: pd.DataFrame, *, filters: bool = False) -> VerdictTable:
     """Return a claims table in the form in which the chapters show it.
 
     Args:
         table: of `claims`, or some of its rows.
+        filters: put controls above it that choose rows by chapter, verdict and level. The pages
+            of the book bring the script that they need. Without it they stay hidden, and every
+            row shows.
     """
-    return VerdictTable(table)
+    return VerdictTable(table, filters)
 
 
 def _mark(verdict: str) -> str:
     return MARKS.get(verdict, "◐")
 
 
+def _kind(verdict: str) -> str:
+    """Return the verdict to filter by: one for all the settings in which a claim may hold."""
+    return verdict if verdict in MARKS else "holds only if …"
+
+
+def _controls(table: pd.DataFrame) -> str:
+    """Return a form with one choice per column, and how many claims are shown; all at first."""
+    kinds = table["verdict"].map(_kind)
+    order = [*MARKS][:1] + ["holds only if …"] + [*MARKS][1:]
+    choices = {
+        "chapter": {str(chapter): str(chapter) for chapter in sorted(set(table["chapter"]))},
+        "verdict": {
+            kind: f"{_mark(kind)} {kind} ({(kinds == kind).sum()})"
+            for kind in order
+            if kind in set(kinds)
+        },
+        "level": {level: level for level in ("live", "full scale") if level in set(table["level"])},
+    }
+    fields = ""
+    for column, options in choices.items():
+        listed = "".join(f'<option value="{key}">{text}</option>' for key, text in options.items())
+        fields += (
+            f"<div><label for='filter-{column}'>{column.capitalize()}</label>"
+            f"<select id='filter-{column}' name='{column}'>"
+            f'<option value="">all</option>{listed}</select></div>'
+        )
+    return (
+        f"<form class='lth-filter' aria-label='Filter the claims' hidden>{fields}"
+        "<button type='reset'>Show all</button>"
+        f"<output>{len(table)} of {len(table)} claims</output></form>"
+    )
+
+
 def _row(claim: pd.Series) -> str:
     text = {key: html.escape(str(value)) for key, value in claim.items()}
     measured = f"{text['effect']}, n = {text['n']}" if claim["n"] else "nothing yet"
+    keys = " ".join(
+        f'data-{column}="{html.escape(str(value))}"'
+        for column, value in (
+            ("chapter", claim["chapter"]),
+            ("verdict", _kind(claim["verdict"])),
+            ("level", claim["level"]),
+        )
+    )
     return (
-        f"<tr><td>{text['claim']}<small>{text['source']}. Here: {text['setting']} "
+        f"<tr {keys}><td>{text['claim']}<small>{text['source']}. Here: {text['setting']} "
         f"({text['level']}).</small></td>"
         f"<td>{measured}<small>Holds if {text['criterion']}.</small></td>"
         f"<td><strong>{_mark(claim['verdict'])} {text['verdict']}</strong></td></tr>"

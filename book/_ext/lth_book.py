@@ -1,13 +1,15 @@
 """What this book adds to Sphinx: formulas without JavaScript, the API listing, an offline page.
 
-Four small changes, each connected in `setup`:
+Six small changes, each connected in `setup`:
 
 1. Formulas become MathML while the book is built, so that a page needs neither network nor script.
 2. The API page lists whatever `lth_tutorial.__all__` holds on the day of the build.
-3. Scripts and page elements of the theme that reach for the network or fail an accessibility
+3. The page of results has a section for every experiment there is on that day.
+4. Scripts and page elements of the theme that reach for the network or fail an accessibility
    check are removed or repaired.
-4. Chapters see `LTH_TUTORIAL_BUILD=1`, at which the package draws no progress bars and embeds
+5. Chapters see `LTH_TUTORIAL_BUILD=1`, at which the package draws no progress bars and embeds
    no widget state.
+6. The claims table gets the script that filters it, on its page alone.
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ from sphinx.util.nodes import make_refnode
 
 ASSETS = Path(__file__).parent.parent / "_assets"
 API_PAGE = "book/api"
+RESULTS_PAGE = "book/results"
+RESULTS_MARKER = "<!-- the experiments -->"
+CLAIMS_PAGE = "book/claims"
 API_MARKER = "<!-- the public names -->"
 
 logger = logging.getLogger(__name__)
@@ -74,7 +79,7 @@ def visit_display_math(self, node: nodes.math_block) -> None:
 # The order in which to read the modules; one that is not named here comes last.
 STORY = (
     "data models config training masks criteria pruning lottery replicates results claims"
-    " plotting explore exercises runtime"
+    " gallery plotting explore exercises runtime"
 ).split()
 
 
@@ -168,14 +173,16 @@ def plain_docstrings(app: Sphinx, what, name, obj, options, lines: list[str]) ->
     lines[:] = text.split("\n")
 
 
-def fill_api_page(app: Sphinx, docname: str, source: list[str]) -> None:
+def fill_pages(app: Sphinx, docname: str, source: list[str]) -> None:
     if docname == API_PAGE:
         source[0] = source[0].replace(API_MARKER, api_listing())
+    if docname == RESULTS_PAGE:
+        source[0] = source[0].replace(RESULTS_MARKER, results_listing())
 
 
-def always_read_api_page(app: Sphinx, env, added, changed, removed) -> list[str]:
-    # Its text depends on the package, which Sphinx does not watch.
-    return [API_PAGE]
+def always_read_filled_pages(app: Sphinx, env, added, changed, removed) -> list[str]:
+    # Their text depends on the package, which Sphinx does not watch.
+    return sorted({API_PAGE, RESULTS_PAGE} & env.found_docs)
 
 
 def resolve_public_name(app: Sphinx, env, node: addnodes.pending_xref, contnode: nodes.Element):
@@ -193,6 +200,29 @@ def resolve_public_name(app: Sphinx, env, node: addnodes.pending_xref, contnode:
     return make_refnode(
         app.builder, node.get("refdoc"), found.docname, found.node_id, contnode, public
     )
+
+
+# --- the page of results ----------------------------------------------------------------------
+
+
+def results_listing() -> str:
+    """Return Markdown with a section per experiment: by chapter, those not yet run at the end."""
+    from lth_tutorial.experiments import EXPERIMENTS
+    from lth_tutorial.records import recorded
+
+    done = set(recorded())
+    measured = [each for each in EXPERIMENTS if each.name in done]
+    parts = []
+    for chapter in sorted({each.chapter for each in measured}):
+        own = [result_section(each) for each in measured if each.chapter == chapter]
+        parts += [f"## Chapter {chapter}", *own]
+    waiting = [result_section(each) for each in EXPERIMENTS if each.name not in done]
+    return "\n\n".join([*parts, "## Not yet run", *waiting] if waiting else parts)
+
+
+def result_section(design) -> str:
+    cell = f"```{{code-cell}} ipython3\n:tags: [remove-input]\n\nlt.gallery({design.name!r})\n```"
+    return f"### {design.name}\n\n{design.question}\n\n{cell}"
 
 
 # --- pages ------------------------------------------------------------------------------------
@@ -242,6 +272,11 @@ def repair_pages(app: Sphinx, error: Exception | None) -> None:
         path.write_text(page, encoding="utf-8")
 
 
+def add_claims_script(app: Sphinx, pagename: str, templatename, context: dict, doctree) -> None:
+    if pagename == CLAIMS_PAGE:
+        app.add_js_file("lth_claims.js", loading_method="defer")
+
+
 def add_assets(app: Sphinx) -> None:
     app.config.html_static_path.append(str(ASSETS))
     app.add_css_file("lth_book.css", priority=900)
@@ -255,12 +290,13 @@ def setup(app: Sphinx) -> dict:
         block_renderers=(visit_display_math, None),
     )
     app.connect("builder-inited", add_assets)
-    app.connect("env-get-outdated", always_read_api_page)
-    app.connect("source-read", fill_api_page)
+    app.connect("env-get-outdated", always_read_filled_pages)
+    app.connect("source-read", fill_pages)
     # Before napoleon (500) reads the sections of a docstring.
     app.connect("autodoc-process-docstring", plain_docstrings, priority=400)
     app.connect("missing-reference", resolve_public_name)
     app.connect("doctree-resolved", drop_thebe_config, priority=900)
     app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("html-page-context", add_claims_script)
     app.connect("build-finished", repair_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

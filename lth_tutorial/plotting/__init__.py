@@ -17,7 +17,11 @@ from lth_tutorial.plotting.stability import (
     surface,
 )
 from lth_tutorial.plotting.structured import cost_bars, coupling, scales_and_accuracy
-from lth_tutorial.plotting.supermasks import layer_and_arms, supermasks_vs_density
+from lth_tutorial.plotting.supermasks import (
+    accuracy_by_network,
+    layer_and_arms,
+    supermasks_vs_density,
+)
 from lth_tutorial.plotting.theory import (
     error_vs_products,
     imitated_lines,
@@ -54,6 +58,7 @@ __all__ = [
     "saliency_plane",
     "connected_layers",
     "supermasks_vs_density",
+    "accuracy_by_network",
     "layer_and_arms",
     "supermask_accuracy",
     "mask_and_accuracy",

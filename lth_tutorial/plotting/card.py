@@ -56,6 +56,37 @@ METHODS: dict[str, dict[str, Any]] = {
     },
     "subset": {"label": "best subset of products", "color": "#3F7F1F", "marker": (10, 1, 0)},
     "single": {"label": "best single product", "color": "#B07D00", "marker": (5, 2, 0)},
+    "batch_gradient": {
+        "label": "|w| · minibatch gradients",
+        "color": "#A65E00",
+        "marker": (6, 1, 30),
+    },
+    "random_gradient": {"label": "random · gradient", "color": "#7D7D5A", "marker": (9, 1, 0)},
+    "constant": {"label": "constants, ticket's signs", "color": "#008B8B", "marker": (3, 0, 30)},
+    "redrawn": {"label": "redrawn, ticket's signs", "color": "#8E3B8E", "marker": (4, 0, 20)},
+    "ticket_signs_random": {
+        "label": "ticket, random signs",
+        "color": "#5C86C4",
+        "marker": (5, 0, 36),
+    },
+    "constant_signs_random": {
+        "label": "constants, random signs",
+        "color": "#4F9A8F",
+        "marker": (3, 0, 90),
+    },
+    "redrawn_signs_random": {
+        "label": "redrawn, random signs",
+        "color": "#B07AB0",
+        "marker": (4, 0, 60),
+    },
+    "large_final": {"label": "large trained weights", "color": "#B85C00", "marker": (7, 1, 20)},
+    "same_sign": {"label": "the same, sign kept", "color": "#2E7D32", "marker": (5, 1, 0)},
+    "sampled": {"label": "learned mask", "color": "#3C8D40", "marker": (8, 0, 20)},
+    "sampled_rescaled": {
+        "label": "learned mask, rescaled",
+        "color": "#1B6B50",
+        "marker": (6, 0, 30),
+    },
 }
 """Label, colour and marker of every method: the same in every chapter, also told apart in grey."""
 

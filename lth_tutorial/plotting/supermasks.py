@@ -56,6 +56,43 @@ def supermasks_vs_density(rows: DataFrame, *, arms: Sequence[str] | None = None)
     return figure
 
 
+def accuracy_by_network(rows: DataFrame) -> Figure:
+    """Plot the accuracy of every arm in several networks: a dot per seed, mean and 95% interval.
+
+    Args:
+        rows: arm, seed, round, accuracy and `network`, the name that its line of the figure gets;
+            round 0 is the dense network. One row per network, arm and seed.
+
+    Raises:
+        ValueError: for a missing column, an unknown arm, or a seed that stands twice.
+    """
+    check_rows(rows, ("arm", "seed", "round", "accuracy", "network"), None)
+    rows = rows.assign(arm=rows["arm"].where(rows["round"] > 0, "dense"))
+    rows = rows.drop_duplicates(["network", "arm", "seed", "accuracy"])
+    networks = list(dict.fromkeys(rows["network"]))
+    arms = [arm for arm in METHODS if arm in set(rows["arm"])]
+    figure, axes = new_figure(height=1.9 + 0.55 * len(networks) + 0.15 * len(arms))
+    for i, arm in enumerate(arms):
+        own = rows[rows["arm"] == arm]
+        summary = summarize(own, "network")
+        shift = 0.7 * ((i + 0.5) / len(arms) - 0.5)
+        place = {name: k + shift for k, name in enumerate(networks)}
+        style = METHODS[arm]
+        look = {"color": style["color"], "marker": style["marker"], "linestyle": "none"}
+        axes.plot(100 * own["accuracy"], own["network"].map(place), alpha=0.3, markersize=3, **look)
+        mean, low, high = (100 * summary[part] for part in ("mean", "low", "high"))
+        axes.errorbar(
+            mean, summary["network"].map(place), xerr=[mean - low, high - mean], markersize=6,
+            capsize=3, label=style["label"], **look,
+        )  # fmt: skip
+    axes.set_yticks(range(len(networks)), networks)
+    axes.set_ylim(len(networks) - 0.5, -0.5)
+    axes.set_xlabel(value_label("accuracy"))
+    axes.grid(axis="y", visible=False)
+    draw_legend(axes, f"mean and 95% interval, n = {rows['seed'].nunique()} seeds")
+    return figure
+
+
 def layer_and_arms(frozen: Tensor, effective: Tensor, rows: DataFrame, *, round: int) -> Figure:
     """Show what a layer was drawn as, what it computes with, and every seed's accuracy beside it.
 

@@ -9,6 +9,9 @@ from axe_playwright_python.sync_playwright import Axe
 from book_pages import HTML, LOOKS, offline_browser, page_path, table_of_contents
 from bootstrap import ROOT
 
+import lth_tutorial as lt
+from lth_tutorial.experiments import EXPERIMENTS
+
 pytestmark = pytest.mark.pages
 
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
@@ -175,3 +178,66 @@ def test_no_page_loads_a_script_for_formulas():
     for name in PAGES:
         scripts = re.findall(r"<script[^>]*>[^<]*", page_path(name).read_text())
         assert not [s for s in scripts if re.search("mathjax|thebe", s, re.IGNORECASE)], name
+
+
+@pytest.fixture(scope="module")
+def claims():
+    table = lt.claims()
+    return table.assign(kind=table["verdict"].str.replace("only if .*", "only if …", regex=True))
+
+
+@pytest.mark.parametrize("look", ["light", "narrow"])
+def test_claims_are_filtered_by_chapter_and_verdict(look, visit, claims):
+    one = visit(look)
+    page = one.open("book/claims")
+    shown = page.locator(".lth-claims tbody tr:visible")
+    assert shown.count() == len(claims)  # those that fail or were not run, too
+    common = claims.groupby(["chapter", "kind", "level"]).size().idxmax()
+    left = claims
+    for column, name, value in zip(
+        ("chapter", "kind", "level"), ("Chapter", "Verdict", "Level"), common, strict=True
+    ):
+        page.get_by_label(name, exact=True).select_option(str(value))
+        left = left[left[column] == value]
+        assert shown.count() == len(left) > 0
+        count = page.locator(".lth-filter output").inner_text()
+        assert count == f"{len(left)} of {len(claims)} claims"
+    texts = shown.all_inner_texts()
+    for text, statement in zip(texts, left["claim"], strict=True):
+        assert statement in text
+    page.get_by_role("button", name="Show all").click()
+    page.wait_for_function("!document.querySelector('.lth-claims tr[hidden]')")
+    assert shown.count() == len(claims)
+    assert one.errors == []
+
+
+def test_claims_are_filtered_with_the_keyboard(visit, claims):
+    page = visit().open("book/claims")
+    page.get_by_label("Chapter", exact=True).focus()
+    page.keyboard.press("ArrowDown")
+    first = claims["chapter"].min()
+    assert page.locator(".lth-claims tbody tr:visible").count() == sum(claims["chapter"] == first)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.name") == "verdict"
+
+
+def test_without_script_every_claim_shows(browser, claims):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(page_path("book/claims").as_uri())
+    assert page.locator(".lth-claims tbody tr:visible").count() == len(claims)
+    assert not page.locator(".lth-filter").is_visible()
+    context.close()
+
+
+def test_every_experiment_is_among_the_results(visit):
+    page = visit().open("book/results")
+    for design in EXPERIMENTS:
+        section = page.locator(f"section#{design.name}")
+        assert f"run {design.name}" in section.inner_text()
+        if design.name in lt.recorded():
+            assert section.locator("figure img").count() > 0
+            verdicts = section.locator(".lth-claims tbody tr").count()
+            assert verdicts == sum(claim.record == design.name for claim in lt.CLAIMS)
+        else:
+            assert "Not yet run" in section.inner_text()

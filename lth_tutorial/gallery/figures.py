@@ -1,0 +1,211 @@
+"""Which figures an experiment has: a function for each type of part, in the form of the papers.
+
+An experiment that consists of a new type of part needs one more line in `FIGURES`; until then it
+is drawn as accuracy against the weights that remain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from lth_tutorial import plotting
+from lth_tutorial.experiments.after_pruning import RetrainingPart
+from lth_tutorial.experiments.criteria import BeforeTrainingPart, CriteriaPart
+from lth_tutorial.experiments.design import Experiment, InstabilityPart, LotteryPart, Part
+from lth_tutorial.experiments.pruned_random import ImitationPart
+from lth_tutorial.experiments.stability import RewindingPart
+from lth_tutorial.experiments.structured import StructuredPart, UnstructuredPart
+from lth_tutorial.experiments.supermasks import SignsPart, SupermaskPart
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+class Drawn(NamedTuple):
+    """A figure, what it shows in one line, and what it shows for those who do not see it."""
+
+    figure: Figure
+    caption: str
+    alt: str
+
+
+class Measured(NamedTuple):
+    """A part of an experiment and its own wide rows, arms without the label."""
+
+    part: Part
+    rows: pd.DataFrame
+
+    def named(self, caption: str) -> str:
+        """Return a caption that says which part is shown, where there are several."""
+        return f"{self.part.label}: {caption}" if self.part.label else caption
+
+
+def figures(design: Experiment, rows: pd.DataFrame) -> list[Drawn]:
+    """Return the figures of a record.
+
+    Args:
+        design: the experiment, with the steps of the scale at which it was run.
+        rows: wide rows.
+    """
+    kinds: dict[type, list[Measured]] = {}
+    for part in design.parts:
+        own = part_rows(part, rows)
+        if len(own):
+            kinds.setdefault(type(part), []).append(Measured(part, own))
+    return [drawn for kind, parts in kinds.items() for drawn in FIGURES.get(kind, _density)(parts)]
+
+
+def part_rows(part: Part, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of one part of a record, its label taken from the names of the arms."""
+    if not part.label:
+        return rows[~rows["arm"].str.contains(": ")]
+    own = rows[rows["arm"].str.startswith(f"{part.label}: ")]
+    return own.assign(arm=own["arm"].str.removeprefix(f"{part.label}: "))
+
+
+def _drawn(figure: Figure, caption: str, rows: pd.DataFrame, value: str = "accuracy") -> Drawn:
+    arms = [a for a in plotting.METHODS if a in set(rows["arm"])]
+    values = rows[value].dropna().astype(float)
+    percent = "%" in plotting.VALUES.get(value, "") or value in ("accuracy", "height")
+    scale, unit = (100, " points" if value == "height" else " %") if percent else (1, "")
+    labels = ", ".join(plotting.METHODS[arm]["label"] for arm in arms)
+    # Not less than what is drawn: the values of single seeds.
+    extent = f"Values of single runs lie between {scale * values.min():.4g} and " + (
+        f"{scale * values.max():.4g}{unit}."
+    )
+    return Drawn(figure, caption, f"{caption}. Shown: {labels}. {extent}")
+
+
+def _known(rows: pd.DataFrame, value: str = "accuracy") -> pd.DataFrame:
+    """Return the rows that have a value and an arm with a colour of its own."""
+    return rows[rows["arm"].isin(plotting.METHODS) & rows[value].notna()]
+
+
+def _density(parts: Sequence[Measured]) -> Iterator[Drawn]:
+    for each in parts:
+        rows = _known(each.rows)
+        if len(rows):
+            caption = each.named("test accuracy against the weights that remain")
+            yield _drawn(plotting.accuracy_vs_density(rows), caption, rows)
+
+
+def _lottery(parts: Sequence[Measured]) -> Iterator[Drawn]:
+    for each in parts:
+        yield from _density([each])
+        steps = "early_stop_step"
+        if steps in each.rows and each.rows[steps].notna().any():
+            rows = _known(each.rows, steps)
+            caption = each.named("step of the lowest validation loss against the weights left")
+            yield _drawn(plotting.steps_vs_density(rows, value=steps), caption, rows, steps)
+
+
+def _instability(parts: Sequence[Measured]) -> Iterator[Drawn]:
+    import pandas as pd
+
+    rows = pd.concat([each.rows.assign(network=each.part.label) for each in parts])
+    by = "network" if len(parts) > 1 else None
+    caption = "error barrier against the step at which two copies part"
+    yield _drawn(plotting.barrier_vs_step(rows, step="step", by=by), caption, rows, "height")
+
+
+def _rewinding(parts: Sequence[Measured]) -> Iterator[Drawn]:
+    import pandas as pd
+
+    shared = set.intersection(*(set(each.rows["round"]) for each in parts))
+    sparse = max(shared)
+    for each in parts:
+        if each.rows["step"].nunique() > 2:
+            rows = each.rows[each.rows["round"].isin((0, sparse))]
+            share = rows.loc[rows["round"] == sparse, "density"].mean()
+            caption = f"barrier and test error against rewind step, {100 * share:.3g} % of weights"
+            figure = plotting.stability_and_error(rows, step="step")
+            yield _drawn(figure, each.named(caption), rows)
+    if len(parts) > 1:
+        rows = pd.concat([each.rows.assign(network=each.part.label) for each in parts])
+        rows = rows[(rows["step"] == 0) & rows["round"].isin((0, sparse))]
+        share = rows.loc[rows["round"] == sparse, "density"].mean()
+        caption = f"test accuracy with rewind step 0, {100 * share:.3g} % of weights"
+        yield _drawn(plotting.accuracy_by_network(rows), caption, rows)
+
+
+def _retraining(parts: Sequence[Measured]) -> Iterator[Drawn]:
+    for each in parts:
+        rows = _known(each.rows)
+        if not len(rows):
+            continue
+        first, last = rows["step"].min(), rows["round"].max()
+        caption = each.named(f"test accuracy against the weights that remain, k = {first}")
+        early = rows[rows["step"] == first]
+        yield _drawn(plotting.accuracy_vs_density(early), caption, early)
+        figure = plotting.accuracy_vs_budget(
+            rows.rename(columns={"step": "rewind_step"}), steps=each.part.train.steps, round=last
+        )
+        caption = each.named("test error against the steps of training after pruning")
+        yield _drawn(figure, caption, rows[rows["round"] == last])
+
+
+def _unstructured(parts: Sequence[Measured]) -> Iterator[Drawn]:
+    # These are pruned once, unlike the arm of chapter 1 that has the same name.
+    yield from _density([
+        each._replace(rows=each.rows.replace({"arm": {"fine_tuned": "fine_tune"}}))
+        for each in parts
+    ])  # fmt: skip
+
+
+def _supermasks(parts: Sequence[Measured]) -> Iterator[Drawn]:
+    import pandas as pd
+
+    for each in parts:
+        if len(each.part.keeps) > 2:
+            caption = each.named("test accuracy against density")
+            yield _drawn(plotting.supermasks_vs_density(each.rows), caption, each.rows)
+    if len(parts) < 2:
+        return
+    tables = []
+    for part, rows in parts:
+        keep = 0.5 if 0.5 in part.keeps else part.keeps[0]
+        rows = rows[rows["round"].isin((0, 1 + part.keeps.index(keep)))]
+        sampled = all(arm.startswith("sampled") for arm in part.arms)
+        name = part.label if sampled else f"{part.label}, keep {keep:g}"
+        width = part.model.split("_")[1] if part.model.startswith("mlp_") else pd.NA
+        tables.append(rows.assign(network=name, width=width))
+    rows = _known(pd.concat(tables))
+    if rows["width"].notna().all():
+        rows = rows.assign(width=rows["width"].astype(int)).sort_values("width", kind="stable")
+        caption = "test accuracy against the width of the hidden layers, half of the weights kept"
+        yield _drawn(plotting.supermask_accuracy(rows, "width"), caption, rows)
+    else:
+        caption = "test accuracy of each network"
+        yield _drawn(plotting.accuracy_by_network(rows), caption, rows)
+
+
+def _signs(parts: Sequence[Measured]) -> Iterator[Drawn]:
+    for each in parts:
+        yield from _density([each])
+        untrained = _known(each.rows[each.rows["accuracy"].isna()], "start_accuracy")
+        figure = plotting.accuracy_vs_density(untrained, value="start_accuracy")
+        caption = each.named("masks of a trained network on its untrained weights")
+        yield _drawn(figure, caption, untrained, "start_accuracy")
+
+
+def _imitation(parts: Sequence[Measured]) -> Iterator[Drawn]:
+    for each in parts:
+        caption = "accuracy and output error of the pruned random network against products"
+        yield _drawn(plotting.imitation(each.rows), each.named(caption), each.rows)
+
+
+FIGURES: dict[type, Callable[[Sequence[Measured]], Iterator[Drawn]]] = {
+    LotteryPart: _lottery,
+    InstabilityPart: _instability,
+    RewindingPart: _rewinding,
+    RetrainingPart: _retraining,
+    StructuredPart: _density,
+    UnstructuredPart: _unstructured,
+    CriteriaPart: _density,
+    BeforeTrainingPart: _density,
+    SupermaskPart: _supermasks,
+    SignsPart: _signs,
+    ImitationPart: _imitation,
+}
