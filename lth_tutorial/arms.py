@@ -68,6 +68,9 @@ def lottery_experiment(
 ) -> pd.DataFrame:
     """Compare lottery tickets with their controls; one row per arm, seed and round.
 
+    All arms and seeds of a round are trained as one stack where that is faster: on a GPU, and on a
+    CPU with a few small networks. Memory then holds the models of all of them at once.
+
     Args:
         model: a name for `build_model`, or a function from a seed to a module.
         criterion: what ranks the trained weights for "ticket" and "one_shot", as for

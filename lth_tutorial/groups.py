@@ -18,7 +18,7 @@ from lth_tutorial.models import State
 
 _LARGEST_STACKED = 100_000
 """Weights per network up to which stacking pays on a CPU; above, memory bandwidth is the limit."""
-_LARGEST_MERGED = {"cpu": 200_000, "cuda": 10_000_000}
+_LARGEST_MERGED = {"cpu": 250_000, "cuda": 10_000_000}
 """Weights of one arm's stack up to which stacking four arms pays.
 
 Measured on a core with 2 MB of cache, digits, batches of 50, Adam: 2.6 times faster with 3,000
