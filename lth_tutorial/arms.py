@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,27 +23,28 @@ from lth_tutorial.checkpoints import (
     within,
     write_checked_json,
 )
-from lth_tutorial.config import IMPConfig, TrainConfig, retraining_config
+from lth_tutorial.config import IMPConfig, TrainConfig
 from lth_tutorial.criteria import Criterion, Scores, magnitude_scores
 from lth_tutorial.data import Dataset
 from lth_tutorial.lottery import (
     IMPRound,
     as_rounds,
     check_fits,
-    imp_rounds,
+    dense_round,
+    pruned_rounds,
     pruning_identity,
     round_folder,
     score,
     steps_of_arm,
     train_all,
-    train_from,
 )
 from lth_tutorial.masks import Mask, shuffle_within_layers
 from lth_tutorial.measures import rows_of
 from lth_tutorial.models import State, build_model, snapshot, state_hash
 from lth_tutorial.pruning import prune_like
 from lth_tutorial.replicates import available_workers, can_stack, map_seeds
-from lth_tutorial.runtime import choose, is_whole, progress_bar, tick
+from lth_tutorial.runtime import choose, is_whole, progress_bar
+from lth_tutorial.together import Arm, Results, train_arms
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,6 +67,9 @@ def lottery_experiment(
     workdir: str | Path | None = None,
 ) -> pd.DataFrame:
     """Compare lottery tickets with their controls; one row per arm, seed and round.
+
+    All arms and seeds of a round are trained as one stack where that is faster: on a GPU, and on a
+    CPU with a few small networks. Memory then holds the models of all of them at once.
 
     Args:
         model: a name for `build_model`, or a function from a seed to a module.
@@ -150,44 +154,47 @@ def _experiment(
 ) -> list[dict]:
     """Return the rows of some seeds, trained side by side."""
     models = {seed: build(seed) for seed in seeds}
-    rows: list[dict] = []
-    tickets = imp_rounds(models, data, config, imp, on_step, workdir, criterion=criterion)
-    dense = next(tickets)
+    dense = dense_round(models, data, config, {imp.rewind_step}, on_step, round_folder(workdir, 0))
     dense_rows = rows_of("dense", models, data, dense)
-    rows += [row | {"arm": arm} for arm in arms for row in dense_rows]
-    retraining = retraining_config(config, imp)
+    rows = [row | {"arm": arm} for arm in arms for row in dense_rows]
     starts = {s: _start_of_controls(d, imp) for s, d in dense.items()}
     others = {}
     if "reinit" in arms:
         others = other_starts(build, data, config, imp, seeds, on_step, workdir)
-    for ticket in tickets:
-        index = next(iter(ticket.values())).index
-        for arm in arms:
-            if arm == "ticket":
-                rows += rows_of(arm, models, data, ticket)
-                continue
-            masks = {
-                s: arm_mask(
-                    arm, s, r.mask, dense[s], imp, partial(score, criterion, models[s], data)
-                )
-                for s, r in ticket.items()
-            }
-            arm_starts = others if arm == "reinit" else starts
+    indices = itertools.count(1)
 
-            folder = round_folder(workdir, index, arm)
-            found = _find_rows(folder, arm_starts, masks)
-            if found is None:
-                arm_models = {seed: models[seed] for seed in masks}
-                results = train_from(
-                    arm_models, arm_starts, masks, data, retraining, imp.rewind_step,
-                    on_step=on_step, workdir=folder,
-                )  # fmt: skip
-                rounds = as_rounds(index, arm_models, data, masks, results)
+    def control(arm: str, masks: dict[int, Mask], folder: Path | None) -> Arm:
+        own = {
+            s: arm_mask(arm, s, mask, dense[s], imp, partial(score, criterion, models[s], data))
+            for s, mask in masks.items()
+        }
+        own_starts = others if arm == "reinit" else starts
+        return Arm(own_starts, own, folder, rows=_find_rows(folder, own_starts, own))
+
+    def train_round(models, points, masks, *settings, on_step, workdir) -> Results:
+        """Train a round's tickets and return their results; add the rows of their controls."""
+        index, folder = next(indices), workdir and workdir.parent
+        jobs = {"ticket": Arm(points, masks, workdir, keeps_weights=True)}
+        jobs |= {arm: control(arm, masks, within(folder, arm)) for arm in arms if arm != "ticket"}
+        every = train_arms(models, jobs, *settings, on_step=on_step, workdir=folder)
+        _, tickets = next(every)
+        for arm, results in every:
+            found = jobs[arm].rows
+            if results is not None:
+                rounds = as_rounds(index, models, data, jobs[arm].masks, results)
                 found = rows_of(arm, models, data, rounds)
-                _keep_rows(folder, arm_starts, masks, found)
-            else:
-                tick(on_step, len(masks) * (config.steps - imp.rewind_step))
-            rows += found
+                _keep_rows(jobs[arm], found)
+            rows.extend(found)
+        for seed, result in tickets.items():
+            models[seed].load_state_dict(result.final)
+        return tickets
+
+    tickets = pruned_rounds(
+        models, data, config, imp, dense, on_step, workdir, criterion=criterion, train=train_round
+    )
+    for ticket in tickets:
+        if "ticket" in arms:
+            rows += rows_of("ticket", models, data, ticket)
     return rows
 
 
@@ -205,17 +212,18 @@ def _find_rows(folder: Path | None, starts, masks: dict[int, Mask]) -> list[dict
     return read_checked_json(folder / "rows.json", _rows_key(starts, masks))
 
 
-def _keep_rows(folder: Path | None, starts, masks: dict[int, Mask], rows: list[dict]) -> None:
+def _keep_rows(control: Arm, rows: list[dict]) -> None:
     """Write the rows of a control that is finished in place of its weights."""
+    folder = control.folder
     if folder is None:
         return
-    write_checked_json(folder / "rows.json", _rows_key(starts, masks), rows)
+    write_checked_json(folder / "rows.json", _rows_key(control.starts, control.masks), rows)
     for child in folder.iterdir():
         if child.is_dir():
             shutil.rmtree(child)
 
 
-def _rows_key(starts: dict[int, State], masks: dict[int, Mask]) -> str:
+def _rows_key(starts: Mapping[int, State], masks: Mapping[int, Mask]) -> str:
     return str([(seed, state_hash(starts[seed]), state_hash(masks[seed])) for seed in masks])
 
 

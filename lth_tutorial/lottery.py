@@ -177,12 +177,13 @@ def pruned_rounds(
     *,
     criterion: Criterion | None = None,
     iterative: bool = True,
+    train: Callable[..., dict[int, TrainResult]] | None = None,
 ) -> Iterator[dict[int, IMPRound]]:
     """Yield the rounds after the dense one, which has a snapshot at the rewind step.
 
     With `iterative=False` every round prunes the dense network once, to the density of that
     round, and trains it on from there: ranking the same weights again and again removes the same
-    ones as ranking them once.
+    ones as ranking them once. `train` is called in place of `train_from`, with its arguments.
     """
     retraining, rewinding = retraining_config(config, imp), imp.after_pruning == "rewind"
     dense = {seed: r for seed, r in dense.items() if converged(r.result)}
@@ -199,7 +200,7 @@ def pruned_rounds(
             )
             for seed, state in trained.items()
         }  # fmt: skip
-        results = train_from(
+        results = (train or train_from)(
             {seed: models[seed] for seed in trained}, points if rewinding else trained, masks,
             data, retraining, imp.rewind_step, on_step=on_step,
             workdir=round_folder(workdir, index),

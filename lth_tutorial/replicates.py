@@ -27,7 +27,7 @@ from lth_tutorial.groups import SingleModel, Stack, can_stack
 from lth_tutorial.masks import Mask
 from lth_tutorial.outcome import DivergenceWarning, TrainResult, divergence_message
 from lth_tutorial.records import write_atomically
-from lth_tutorial.training import fit
+from lth_tutorial.training import fit, keep_results
 
 
 def train_replicates(
@@ -65,18 +65,9 @@ def train_replicates(
             f"one data seed and one mask per model are needed; got {len(models)} models, "
             f"{len(data_seeds)} data seeds and {'no' if masks is None else len(masks)} masks"
         )
-    if len(models) > 1 and can_stack(models):
-        together = lambda: [on_step() for _ in models]  # noqa: E731
-        groups = [(Stack(models), masks, data_seeds, together, within(workdir, "stack"))]
-    else:
-        each_mask = [None] * len(models) if masks is None else [[mask] for mask in masks]
-        triples = enumerate(zip(models, each_mask, data_seeds, strict=True))
-        groups = [
-            (SingleModel(model), mask, [seed], on_step, within(workdir, f"model_{i}"))
-            for i, (model, mask, seed) in triples
-        ]
     results = []
-    for group, group_masks, seeds, tick, folder in groups:
+    for group, group_masks, seeds, folder in _groups(models, masks, data_seeds, workdir):
+        tick = lambda n=group.size: [on_step() for _ in range(n)]  # noqa: E731
         results += fit(
             group, data, config, masks=group_masks, start_step=start_step, stop_step=stop_step,
             data_seeds=seeds, save_at=save_at, on_step=tick, workdir=folder,
@@ -86,6 +77,49 @@ def train_replicates(
             message = divergence_message(result.diverged_step, seed, config)
             warnings.warn(message, DivergenceWarning, stacklevel=2)
     return results
+
+
+def keep_replicates(
+    models: Sequence[nn.Module],
+    data: Dataset,
+    config: TrainConfig,
+    results: Sequence[TrainResult],
+    *,
+    data_seeds: Sequence[int],
+    masks: Sequence[Mask],
+    start_step: int,
+    workdir: str | Path,
+) -> list[TrainResult]:
+    """Put results where `train_replicates`, called with these arguments, will find them.
+
+    For models that were trained as a part of a larger stack; they hold their starts. Returns the
+    results, their states to be read from there.
+    """
+    kept: list[TrainResult] = []
+    for group, group_masks, seeds, folder in _groups(models, masks, data_seeds, workdir):
+        own = results[len(kept) : len(kept) + group.size]
+        kept += keep_results(
+            group, data, config, own, masks=group_masks, start_step=start_step, data_seeds=seeds,
+            workdir=folder,
+        )  # fmt: skip
+    return kept
+
+
+def has_replicates(workdir: Path | None, n: int) -> bool:
+    """Return whether the folder has, whole or damaged, the results of `n` models."""
+    return workdir is not None and len(list(workdir.glob("*/result-*.safetensors"))) == n
+
+
+def _groups(models, masks, data_seeds, workdir) -> list[tuple]:
+    """Return what is trained as one: the group, its masks, data seeds and folder."""
+    if len(models) > 1 and can_stack(models):
+        return [(Stack(models), masks, data_seeds, within(workdir, "stack"))]
+    each_mask = [None] * len(models) if masks is None else [[mask] for mask in masks]
+    triples = enumerate(zip(models, each_mask, data_seeds, strict=True))
+    return [
+        (SingleModel(model), mask, [seed], within(workdir, f"model_{i}"))
+        for i, (model, mask, seed) in triples
+    ]
 
 
 def map_seeds(

@@ -96,8 +96,7 @@ def fit(
     run = Run(group, data, config, start_step)
     files = None
     if workdir is not None:
-        asked = (start_step, stop_step, sorted(save_at), list(data_seeds))
-        files = Checkpoints(workdir, identity(run, masks, *asked), group.size, data.device)
+        files = _files(run, masks, start_step, stop_step, save_at, data_seeds, workdir)
         results = files.load_results()
         if results is not None:
             run.set_weights([result.final for result in results])
@@ -143,6 +142,35 @@ def fit(
         files.save_results(results)
         results = files.load_results() or results
     return results
+
+
+def keep_results(
+    group: SingleModel | Stack,
+    data: Dataset,
+    config: TrainConfig,
+    results: Sequence[TrainResult],
+    *,
+    masks: Sequence[Mask],
+    start_step: int,
+    data_seeds: Sequence[int],
+    workdir: str | Path,
+) -> list[TrainResult]:
+    """Put results into the folder where `fit`, called with these arguments, will find them.
+
+    For a group that was trained as a part of a larger one; it holds the weights that training
+    began with. Returns the results, their states to be read from there.
+    """
+    apply_masks(masked_parameters(group, masks))
+    run = Run(group, data, config, start_step)
+    files = _files(run, masks, start_step, config.steps, (), data_seeds, workdir)
+    files.save_results(results)
+    return files.load_results() or list(results)
+
+
+def _files(run: Run, masks, start_step, stop_step, save_at, data_seeds, workdir) -> Checkpoints:
+    """Return the files of a run; raise a ValueError if the folder belongs to another."""
+    asked = (start_step, stop_step, sorted(save_at), list(data_seeds))
+    return Checkpoints(workdir, identity(run, masks, *asked), run.group.size, run.data.device)
 
 
 def _is_validation_point(step: int, start_step: int, config: TrainConfig) -> bool:
