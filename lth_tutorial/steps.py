@@ -35,10 +35,11 @@ class Step:
 
     def __init__(
         self, group, optimizer: torch.optim.Optimizer, config: TrainConfig,
-        masks: Sequence[Mask] | None, device: torch.device,
+        masked: Sequence[tuple[Tensor, Tensor]], device: torch.device,
     ) -> None:  # fmt: skip
+        """Take parameters with their masks, as from `masked_parameters`."""
         self.group, self.optimizer, self.config, self.device = group, optimizer, config, device
-        self.masked = masked_parameters(group, masks)
+        self.masked = masked
         self.scales = batch_norm_scales(group) if config.bn_l1 else []
         self.alive = torch.ones(group.size, dtype=torch.bool, device=device)
         self.all_alive = True

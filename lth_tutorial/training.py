@@ -92,7 +92,8 @@ def fit(
     """
     save_at, stop_step = set(save_at), config.steps if stop_step is None else stop_step
     check_run(group, data, config, masks, start_step, stop_step, data_seeds, save_at)
-    apply_masks(masked_parameters(group, masks))
+    masked = masked_parameters(group, masks)
+    apply_masks(masked)
     run = Run(group, data, config, start_step)
     files = None
     if workdir is not None:
@@ -108,7 +109,7 @@ def fit(
             tick(on_step, run.step - start_step)
     order = DataOrder(data, config.batch_size, data_seeds, augmented=config.augment)
     diverged = run.diverged
-    plain = Step(group, run.optimizer, config, masks, data.device)
+    plain = Step(group, run.optimizer, config, masked, data.device)
     for i in diverged:
         plain.drop(i)
     update = make_step(plain, stop_step - run.step)

@@ -36,6 +36,39 @@ def tiny_model(tiny_data):
     return lt.build_model("mlp_12_6", seed=0, data=tiny_data)
 
 
+class Bar:
+    """Stands in for a progress bar, and counts."""
+
+    def __init__(self, total: int = 0, description: str = "") -> None:
+        self.total, self.n = total, 0
+
+    def update(self, n: int = 1) -> None:
+        self.n += n
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def bars_of(monkeypatch):
+    """Return a function from a module's name to the list of the bars that it will make."""
+
+    def replaced(module: str) -> list[Bar]:
+        made: list[Bar] = []
+
+        def make(total: int, description: str) -> Bar:
+            made.append(Bar(total, description))
+            return made[-1]
+
+        monkeypatch.setattr(f"{module}.progress_bar", make)
+        return made
+
+    return replaced
+
+
 @pytest.fixture
 def config() -> lt.TrainConfig:
     return lt.TrainConfig(steps=40, batch_size=20, lr=0.1, weight_decay=1e-3, eval_every=10)

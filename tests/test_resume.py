@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import Bar
 
 import lth_tutorial as lt
 from lth_tutorial import checkpoints
@@ -400,12 +401,6 @@ def test_an_error_in_a_worker_is_the_readers():
 
 
 def test_the_progress_of_workers_is_shown():
-    class Bar:
-        n = 0
-
-        def update(self, steps=1):
-            self.n += steps
-
     def function(seed, on_step):
         for _ in range(seed):
             on_step()

@@ -95,21 +95,8 @@ def test_every_arm_trains_as_many_steps_as_the_others(tiny_data, tmp_path, monke
         assert steps == [40 if place.startswith("from_0/") else 40 - K], place
 
 
-def test_the_steps_announced_are_those_taken(tiny_data, monkeypatch):
-    bars = []
-
-    class Bar:
-        def __init__(self, total, label):
-            self.total, self.n = total, 0
-            bars.append(self)
-
-        def update(self, n=1):
-            self.n += n
-
-        __enter__ = lambda self: self  # noqa: E731
-        __exit__ = lambda self, *_: None  # noqa: E731
-
-    monkeypatch.setattr(retraining, "progress_bar", Bar)
+def test_the_steps_announced_are_those_taken(tiny_data, bars_of):
+    bars = bars_of("lth_tutorial.retraining")
     for arms in (["fine_tune"], ["random"], ALL):
         run(tiny_data, arms=arms, rewind_steps=[5, K])
     assert [bar.n for bar in bars] == [bar.total for bar in bars]

@@ -8,7 +8,7 @@ import torch
 import lth_tutorial as lt
 from lth_tutorial.groups import SingleModel, Stack
 from lth_tutorial.progress import Run
-from lth_tutorial.steps import WARM_UP, RecordedStep, Step, make_step
+from lth_tutorial.steps import WARM_UP, RecordedStep, Step, make_step, masked_parameters
 from lth_tutorial.supermask.group import MaskedGroup
 
 SETTINGS = {
@@ -56,7 +56,8 @@ def run_steps(data, kind, settings, recorded):
             for s in range(group.size)
         ]
     order = lt.data.DataOrder(data, config.batch_size, range(group.size), augmented=False)
-    step = Step(group, Run(group, data, config, 0).optimizer, config, masks, data.device)
+    masked, optimizer = masked_parameters(group, masks), Run(group, data, config, 0).optimizer
+    step = Step(group, optimizer, config, masked, data.device)
     update = RecordedStep(step, graphs) if recorded else step
     losses = [
         float(update(*order.batch(i), lt.learning_rate(config, i))[0]) for i in range(config.steps)
@@ -98,7 +99,7 @@ def test_a_diverged_replicate_leaves_the_sum_also_of_a_recorded_step(tiny_data):
     config = lt.TrainConfig(steps=12, batch_size=20, lr=0.1)
     with torch.no_grad():
         group.parameters["output.weight"][1].fill_(float("nan"))
-    step = Step(group, Run(group, tiny_data, config, 0).optimizer, config, None, tiny_data.device)
+    step = Step(group, Run(group, tiny_data, config, 0).optimizer, config, [], tiny_data.device)
     order = lt.data.DataOrder(tiny_data, 20, [0, 1], augmented=False)
     assert step(*order.batch(0), 0.0)[0].isnan()
     step.drop(1)

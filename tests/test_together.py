@@ -160,20 +160,8 @@ def test_finished_arms_are_not_trained_again(tiny_data, config, tmp_path, traine
     assert not list(tmp_path.rglob("*+*"))
 
 
-def test_every_step_of_every_arm_is_reported(tiny_data, config, tmp_path, monkeypatch):
-    class Bar:
-        def __init__(self, total, description):
-            self.total, self.n = total, 0
-            bars.append(self)
-
-        def update(self, n=1):
-            self.n += n
-
-        __enter__ = lambda self: self  # noqa: E731
-        __exit__ = lambda self, *_: None  # noqa: E731
-
-    bars = []
-    monkeypatch.setattr("lth_tutorial.arms.progress_bar", Bar)
+def test_every_step_of_every_arm_is_reported(tiny_data, config, tmp_path, bars_of):
+    bars = bars_of("lth_tutorial.arms")
     imp = replace(IMP, rewind_step=5)
     for arms in (["ticket", "random"], ARMS, ARMS):
         experiment(tiny_data, config, arms=arms, imp=imp, workdir=tmp_path)

@@ -54,6 +54,7 @@ def claims(
     *,
     chapter: int | None = None,
     level: str | None = None,
+    record: str | None = None,
 ) -> pd.DataFrame:
     """Return the claims table, its verdicts computed from rows now.
 
@@ -62,6 +63,7 @@ def claims(
             Claims that are measured in their chapter only are listed where their rows are given.
         chapter: only the claims of this chapter.
         level: only "live" (the embedded digits) or only "full scale".
+        record: only the claims that this record decides.
 
     Returns:
         one row per claim: chapter, claim, source, setting, criterion, n, effect (mean and 95 %
@@ -78,6 +80,7 @@ def claims(
         for claim in CLAIMS
         if chapter in (None, claim.chapter)
         and level in (None, claim.level)
+        and record in (None, claim.record)
         and (not claim.live_only or claim.record in rows)
     ]
     return pd.DataFrame([_table_row(claim, *available(claim.record)) for claim in selected])

@@ -20,11 +20,17 @@ def value(arm: str, round: int, metric: str = "accuracy") -> Callable[[pd.DataFr
     return lambda rows: Measured(_column(rows, arm, round, metric))
 
 
-def between(a: Cell, b: Cell, metric: str = "accuracy") -> Callable[[pd.DataFrame], Measured]:
-    """Return the measure a − b of a metric, seed by seed; each side is an arm and a round."""
+def between(
+    a: Cell, b: Cell, metric: str = "accuracy", other: str | None = None
+) -> Callable[[pd.DataFrame], Measured]:
+    """Return the measure a − b of a metric, seed by seed; each side is an arm and a round.
+
+    Args:
+        other: another metric for b.
+    """
 
     def measure(rows: pd.DataFrame) -> Measured:
-        return Measured((_column(rows, *a, metric) - _column(rows, *b, metric)).dropna())
+        return Measured((_column(rows, *a, metric) - _column(rows, *b, other or metric)).dropna())
 
     return measure
 

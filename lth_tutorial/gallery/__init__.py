@@ -127,8 +127,7 @@ def gallery(name: str, rows: pd.DataFrame | None = None) -> GalleryEntry:
     given = {} if rows is None else {name: widen(rows)}
     if rows is None and name in recorded():
         rows = load_rows(name)
-    table = claims(given)
-    table = table[table["record"] == name].reset_index(drop=True)
+    table = claims(given, record=name)
     if rows is None:
         return GalleryEntry(design, None, {}, table)
     scale = float(rows["scale"].iloc[0])
