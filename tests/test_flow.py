@@ -123,3 +123,14 @@ def test_synflow_of_a_deep_network_does_not_overflow(tiny_data):
     sums = [s.sum().item() for s in scores.values()]
     assert sums == pytest.approx([sums[0]] * 43)
     assert sums[0] > torch.finfo(torch.float32).max  # what single precision cannot hold
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_model_is_left_as_it_was(net, tiny_data, dtype):
+    """In double precision too, where a conversion copies nothing by itself."""
+    model, mask = net
+    model.to(dtype)
+    before = lt.state_hash(lt.snapshot(model))
+    lt.synflow_scores(model, tiny_data, mask)
+    lt.connected_weights(model, tiny_data, mask)
+    assert lt.state_hash(lt.snapshot(model)) == before
