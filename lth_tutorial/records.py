@@ -12,7 +12,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,7 +104,7 @@ def save_rows(
     text = rows[list(COLUMNS)].to_csv(index=False, float_format="%.6g", lineterminator="\n")
     table = text.encode()
     about = {"schema": SCHEMA, "sha256": hashlib.sha256(table).hexdigest(), **provenance}
-    path = _records(root) / f"{name}.csv"
+    path = record_path(name, root=root)
     write_atomically(path, table)
     write_atomically(path.with_suffix(".json"), (json.dumps(about, indent=2) + "\n").encode())
     return path
@@ -119,7 +120,7 @@ def load_rows(name: str, *, root: str | Path | None = None) -> pd.DataFrame:
     import pandas as pd
 
     provenance = load_provenance(name, root=root)
-    path = _records(root) / f"{name}.csv"
+    path = record_path(name, root=root)
     table = path.read_bytes()
     if hashlib.sha256(table).hexdigest() != provenance.get("sha256"):
         raise ValueError(f"{path} is not the table that {name}.json describes: damaged or edited")
@@ -148,9 +149,16 @@ def load_provenance(name: str, *, root: str | Path | None = None) -> dict:
         raise ValueError(f"{path} is damaged: {error}") from error
     if provenance.get("schema") != SCHEMA:
         raise ValueError(
-            f"{path} has schema {provenance.get('schema')!r}; this version reads {SCHEMA}"
+            f"{path} has schema {provenance.get('schema')!r}; this version of lth_tutorial reads "
+            f"schema {SCHEMA}: use the version that wrote it ({_writer(provenance)}), or measure "
+            f"the record anew: python -m lth_tutorial.experiments run {name}"
         )
     return provenance
+
+
+def record_path(name: str, *, root: str | Path | None = None) -> Path:
+    """Return where the rows of a record stand, or would stand."""
+    return _records(root) / f"{name}.csv"
 
 
 def recorded(*, root: str | Path | None = None) -> list[str]:
@@ -194,11 +202,44 @@ def check_writable(root: str | Path | None) -> None:
     (_records(root) / ".probe").unlink()
 
 
+@contextmanager
+def only_writer(path: str | Path) -> Iterator[None]:
+    """Keep a file or folder to this process while the context lasts, or until it is killed.
+
+    Raises:
+        RuntimeError: naming the file or folder, if another process holds it.
+        OSError: if its folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    try:
+        held = FileLock(lock).acquire(timeout=0)
+    except Timeout:
+        raise RuntimeError(
+            f"another run is writing {path}; wait until it ends, or name other folders with "
+            f"--out and --workdir"
+        ) from None
+    with held:
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed processes left of files half written; another process may be at work."""
     for path in folder.glob(".*"):
         if path.is_file() and time.time() - path.stat().st_mtime > _LONGEST_WRITE_S:
             path.unlink(missing_ok=True)
+
+
+def _writer(provenance: Mapping) -> str:
+    known = provenance.get("versions")
+    version = known.get("lth_tutorial", "unknown") if isinstance(known, Mapping) else "unknown"
+    return f"lth_tutorial {version}, commit {provenance.get('commit', 'unknown')}"
 
 
 def _records(root: str | Path | None) -> Path:

@@ -1,16 +1,28 @@
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
 import lth_tutorial as lt
 import lth_tutorial.replicates
-from lth_tutorial.experiments import EXPERIMENTS, Experiment, experiment, run, scaled
+from lth_tutorial.experiments import (
+    EXPERIMENTS,
+    Experiment,
+    changed_settings,
+    experiment,
+    missing_seeds,
+    run,
+    scaled,
+)
 from lth_tutorial.experiments.__main__ import main
 from lth_tutorial.experiments.design import InstabilityPart, LotteryPart
 
@@ -153,6 +165,85 @@ def test_a_killed_run_continues_and_clears_up(tmp_path, capsys, monkeypatch, hom
     assert main(command) == 0
     name = "digits-winning-tickets.csv"
     assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_record_is_extended_by_the_seeds_that_it_lacks(tmp_path, capsys, monkeypatch, home):
+    name, out = "digits-winning-tickets", ["--out", str(tmp_path)]
+
+    def seeds(*chosen):
+        few = tuple(replace(design, seeds=chosen) for design in EXPERIMENTS)
+        monkeypatch.setattr("lth_tutorial.experiments.EXPERIMENTS", few)
+
+    seeds(0, 1)
+    assert main(["run", name, "--scale", "0.02", *out]) == 0
+    before = lt.load_rows(name, root=tmp_path)
+    assert main(["extend", name, *out]) == 2
+    assert "has all 2 seeds" in capsys.readouterr().err
+    seeds(0, 1, 2)
+    assert main(["extend", name, *out]) == 0
+    rows = lt.load_rows(name, root=tmp_path)
+    about = rows.attrs["provenance"]
+    assert about["seeds"] == [0, 1, 2] and about["scale"] == 0.02
+    assert about["command"].endswith(f"run {name} --scale 0.02"), "what measures all of them"
+    (earlier,) = about["earlier"]
+    assert earlier["seeds"] == [0, 1] and earlier["commit"] == before.attrs["provenance"]["commit"]
+    assert about["wall_time_s"] > earlier["wall_time_s"] > 0
+    pd.testing.assert_frame_equal(rows[rows["seed"] < 2].reset_index(drop=True), before)
+    assert main(["run", name, "--scale", "0.02", "--out", str(tmp_path / "straight")]) == 0
+    keys = ["arm", "seed", "round", "metric"]
+    straight = lt.load_rows(name, root=tmp_path / "straight").set_index(keys).sort_index()
+    pd.testing.assert_frame_equal(rows.set_index(keys).sort_index(), straight, check_names=False)
+
+
+def test_a_record_of_other_settings_or_data_is_not_extended(tmp_path, capsys, home, one_seed):
+    name = "digits-winning-tickets"
+    command = ["run", name, "--scale", "0.02", "--out", str(tmp_path)]
+    assert main(command) == 0
+    path = tmp_path / f"{name}.json"
+    about = json.loads(path.read_text())
+    about["parts"][0]["train"]["lr"] = 0.1
+    path.write_text(json.dumps(about | {"seeds": [7]}))
+    assert main(["extend", name, "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "part 0, train, lr: 0.1 there, 0.005 here" in error and "measure all seeds anew" in error
+    with pytest.raises(ValueError, match="data: 'digits' there, 'mnist' here"):
+        missing_seeds(experiment(name), about, "mnist")
+
+
+@pytest.mark.parametrize("name", lt.recorded())
+def test_every_shipped_record_was_measured_with_the_settings_of_today(name):
+    about = lt.load_provenance(name)
+    assert changed_settings(experiment(name), about) == []
+    other = replace(experiment(name), parts=experiment("cifar10-conv-imp").parts)
+    assert changed_settings(other, about)
+
+
+_HOLD = """
+import sys
+from lth_tutorial.records import only_writer
+with only_writer(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("held", ["record", "workdir"])
+def test_two_runs_do_not_write_one_record_nor_share_a_workdir(tmp_path, capsys, one_seed, held):
+    name, work = "digits-winning-tickets", tmp_path / "work"
+    place = {"record": tmp_path / "out" / f"{name}.csv", "workdir": work}[held]
+    command = ["run", name, "--scale", "0.02", "--out", str(tmp_path / "out")]
+    command += ["--workdir", str(work)]
+    arguments = [sys.executable, "-c", _HOLD, str(place)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(arguments, **pipes) as other:
+        assert other.stdout.readline() == b"held\n"
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        assert f"another run is writing {place}" in error and error.count("\n") == 1
+        assert not work.exists() and not list((tmp_path / "out").glob("*.json"))
+        other.kill()
+    assert main(command) == 0, "the lock of a killed process is no lock"
+    assert not list(tmp_path.rglob("*.lock"))
 
 
 def test_a_folder_of_images_stands_in_for_the_data_set(tmp_path, home, one_seed):

@@ -51,7 +51,7 @@ def test_damaged_provenance_and_other_schemas_are_refused(record, tmp_path):
     path = lt.save_rows(record[1], "r", record[2], root=tmp_path).with_suffix(".json")
     about = json.loads(path.read_text())
     path.write_text(json.dumps(about | {"schema": 99}))
-    with pytest.raises(ValueError, match="has schema 99; this version reads 1"):
+    with pytest.raises(ValueError, match="schema 99; .* reads schema 1: .* measure .* run r"):
         lt.load_rows("r", root=tmp_path)
     path.write_text("{")
     with pytest.raises(ValueError, match=r"r\.json is damaged"):
@@ -114,14 +114,15 @@ def test_every_shipped_record_is_in_order(name):
     rows, about = lt.load_rows(name), load_provenance(name)
     design = scaled(experiment(name), about["scale"])
     assert set(PROVENANCE) <= set(about) and about["scale"] == rows["scale"].unique().item()
-    assert set(rows["seed"]) == set(design.seeds) == set(about["seeds"])
+    assert set(rows["seed"]) == set(about["seeds"]) <= set(design.seeds)
+    assert len(about["seeds"]) >= 5 or name.startswith("cifar")
     labels = {part.label for part in design.parts}
     assert {arm.rpartition(": ")[0] for arm in rows["arm"]} == labels
     for part in (part for part in design.parts if isinstance(part, LotteryPart)):
         arms = [f"{part.label}: {arm}" if part.label else arm for arm in part.arms]
         wide = lt.widen(rows[rows["arm"].isin(arms)])
         assert set(wide["round"]) == set(range(part.imp.rounds + 1))
-        assert len(wide) == len(arms) * len(design.seeds) * (part.imp.rounds + 1)
+        assert len(wide) == len(arms) * len(about["seeds"]) * (part.imp.rounds + 1)
     shares = rows[rows["metric"].str.contains("accuracy")]
     assert shares["value"].between(0, 1).all() and rows["density"].between(0, 1).all()
     assert not rows.duplicated(["arm", "seed", "round", "step", "metric"]).any()

@@ -1,16 +1,18 @@
 """Named experiments, each defined once: the settings behind the records that chapters show.
 
-`python -m lth_tutorial.experiments list` says what there is, `show NAME` prints the settings, and
-`run NAME` measures it and writes rows and provenance.
+`python -m lth_tutorial.experiments list` says what there is, `show NAME` prints the settings,
+`run NAME` measures it and writes rows and provenance, and `extend NAME` measures the seeds that a
+record lacks.
 """
 
 from __future__ import annotations
 
 import datetime
+import json
 import platform
 import subprocess
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +34,10 @@ from lth_tutorial.runtime import choose, versions
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["EXPERIMENTS", "Experiment", "experiment", "run", "scaled"]
+__all__ = [
+    "EXPERIMENTS", "Experiment", "changed_settings", "experiment", "extend", "missing_seeds", "run",
+    "scaled",
+]  # fmt: skip
 
 EXPERIMENTS: tuple[Experiment, ...] = (
     *winning_tickets.EXPERIMENTS,
@@ -92,6 +97,84 @@ def run(
         "parts": [asdict(part) for part in chosen.parts],
     }
     return pd.concat(tables, ignore_index=True), provenance
+
+
+def extend(
+    design: Experiment, data: Dataset, rows: pd.DataFrame, *, workdir: str | Path | None = None
+) -> tuple[pd.DataFrame, dict]:
+    """Measure the seeds that a record lacks; return all its long rows and their provenance.
+
+    Scale and data are those of the record. Commit, versions, device and date are those of the new
+    seeds, the time is that of all; those of the earlier ones stand in `earlier`.
+
+    Args:
+        rows: of the record, with their provenance, as from `load_rows`.
+
+    Raises:
+        ValueError: if the record has all seeds, or was measured with other settings or data.
+    """
+    import pandas as pd
+
+    about = rows.attrs["provenance"]
+    seeds = missing_seeds(design, about, data.name)
+    more, new = run(replace(design, seeds=seeds), data, scale=about["scale"], workdir=workdir)
+    keys = ("seeds", "commit", "versions", "device", "date", "wall_time_s", "resumed")
+    earlier = [*about.get("earlier", []), {key: about[key] for key in keys if key in about}]
+    together = {
+        "seeds": sorted([*about["seeds"], *seeds]),
+        "wall_time_s": round(about["wall_time_s"] + new["wall_time_s"], 1),
+        "earlier": earlier,
+    }
+    return pd.concat([rows, more], ignore_index=True), {**new, **together}
+
+
+def missing_seeds(design: Experiment, about: dict, data: str) -> tuple[int, ...]:
+    """Return the seeds of an experiment that are not in its record yet.
+
+    Args:
+        about: the provenance of the record.
+        data: name of the data set that the other seeds are to be measured on.
+
+    Raises:
+        ValueError: if there are none, or the record was measured with other settings or data.
+    """
+    seeds = tuple(seed for seed in design.seeds if seed not in about["seeds"])
+    changed = changed_settings(design, about)
+    if about["data"] != data:
+        changed.append(f"data: {about['data']!r} there, {data!r} here")
+    if changed:
+        raise ValueError(
+            f"the record of {design.name} was measured otherwise ({'; '.join(changed)}), and rows "
+            f"of two settings do not mix; use the same data, or measure all seeds anew with run"
+        )
+    if not seeds:
+        raise ValueError(
+            f"the record of {design.name} has all {len(design.seeds)} seeds of the experiment; "
+            f"name more in its definition first"
+        )
+    return seeds
+
+
+def changed_settings(design: Experiment, about: dict) -> list[str]:
+    """Return in words which settings of a record are not those of its experiment any more.
+
+    A setting that the record does not know came later, with what was the rule before as default.
+    """
+    parts = [asdict(part) for part in scaled(design, about["scale"]).parts]
+    there, here = about["parts"], json.loads(json.dumps(parts))
+    if len(there) != len(here):
+        return [f"{len(there)} parts there, {len(here)} here"]
+    return [
+        text
+        for i, (old, new) in enumerate(zip(there, here, strict=True))
+        for text in _differences(old, new, new.get("label") or f"part {i}")
+    ]
+
+
+def _differences(there: object, here: object, name: str) -> list[str]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        return [t for k, v in there.items() for t in _differences(v, here.get(k), f"{name}, {k}")]
+    return [] if there == here else [f"{name}: {there!r} there, {here!r} here"]
 
 
 def _commit() -> str:

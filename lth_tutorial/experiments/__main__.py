@@ -5,18 +5,35 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
 from lth_tutorial.claims import claims
 from lth_tutorial.datasets import load_dataset
-from lth_tutorial.experiments import EXPERIMENTS, experiment, run, scaled
-from lth_tutorial.records import check_writable, load_provenance, recorded, save_rows
+from lth_tutorial.experiments import (
+    EXPERIMENTS,
+    experiment,
+    extend,
+    missing_seeds,
+    run,
+    scaled,
+)
+from lth_tutorial.records import (
+    check_writable,
+    load_provenance,
+    load_rows,
+    only_writer,
+    record_path,
+    recorded,
+    save_rows,
+)
 from lth_tutorial.runtime import limit_threads
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one of the commands list, show and run; return the exit status."""
+    """Run one of the commands list, show, run and extend; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m lth_tutorial.experiments")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="all experiments and what is recorded of them")
@@ -25,23 +42,30 @@ def main(arguments: list[str] | None = None) -> int:
     runner = commands.add_parser("run", help="measure one; writes NAME.csv and NAME.json")
     runner.add_argument("name")
     runner.add_argument("--scale", type=float, default=1.0, help="multiplies steps, in (0, 1]")
-    runner.add_argument("--data", help="another data set: a name, or folder:PATH with images")
-    runner.add_argument("--root", help="folder of downloaded data sets")
-    runner.add_argument("--device", default="cpu")
-    runner.add_argument("--out", help="folder for the record (default: the package's records)")
-    runner.add_argument(
-        "--workdir",
-        help="folder to continue from if the run is killed; kept afterwards (default: one in "
-        "~/.cache/lth_tutorial/runs, removed when the record is written)",
+    extender = commands.add_parser(
+        "extend", help="measure the seeds of one that its record lacks, by the record's settings"
     )
+    extender.add_argument("name")
+    for command in (runner, extender):
+        command.add_argument("--data", help="another data set: a name, or folder:PATH with images")
+        command.add_argument("--root", help="folder of downloaded data sets")
+        command.add_argument("--device", default="cpu")
+        command.add_argument("--out", help="folder of records (default: the package's)")
+        command.add_argument(
+            "--workdir",
+            help="folder to continue from if the run is killed; kept afterwards (default: one in "
+            "~/.cache/lth_tutorial/runs, removed when the record is written)",
+        )
     options = parser.parse_args(arguments)
     try:
         if options.command == "list":
             print_list()
         elif options.command == "show":
             print_one(options.name)
-        else:
+        elif options.command == "run":
             run_one(options)
+        else:
+            extend_one(options)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -91,22 +115,41 @@ def run_one(options: argparse.Namespace) -> None:
                 f"there is a record of {options.name} at scale {existing:g}, which a run at scale "
                 f"{options.scale:g} would replace; name another folder with --out"
             )
-    check_writable(options.out)
     limit_threads()
-    name = options.data or design.dataset
-    data = load_dataset(name, root=options.root, device=options.device)
-    workdir = options.workdir or _default_workdir(options.name, data.name, options.scale)
-    if Path(workdir).exists():
-        print(f"continuing from {workdir}")
-    rows, provenance = run(design, data, scale=options.scale, workdir=workdir)
-    print(f"wrote {save_rows(rows, design.name, provenance, root=options.out)}")
-    if options.workdir is None:
-        shutil.rmtree(workdir)
+    data = load_dataset(options.data or design.dataset, root=options.root, device=options.device)
+    with _work(options, f"{data.name}-{options.scale:g}") as workdir:
+        rows, provenance = run(design, data, scale=options.scale, workdir=workdir)
+        print(f"wrote {save_rows(rows, design.name, provenance, root=options.out)}")
 
 
-def _default_workdir(name: str, data: str, scale: float) -> Path:
-    folder = f"{name}-{data.replace(':', '-')}-{scale:g}"
-    return Path.home() / ".cache" / "lth_tutorial" / "runs" / folder
+def extend_one(options: argparse.Namespace) -> None:
+    """Measure the seeds that a record lacks, and write it with their rows added."""
+    design, rows = experiment(options.name), load_rows(options.name, root=options.out)
+    limit_threads()
+    data = load_dataset(options.data or design.dataset, root=options.root, device=options.device)
+    about = rows.attrs["provenance"]
+    seeds = missing_seeds(design, about, data.name)
+    with _work(options, f"{data.name}-{about['scale']:g}-seeds-{seeds[0]}-{seeds[-1]}") as workdir:
+        rows = load_rows(
+            options.name, root=options.out
+        )  # again: nobody else writes it from here on
+        rows, provenance = extend(design, data, rows, workdir=workdir)
+        print(f"wrote {save_rows(rows, design.name, provenance, root=options.out)}")
+
+
+@contextmanager
+def _work(options: argparse.Namespace, name: str) -> Iterator[Path]:
+    """Give a folder to work in, and keep other runs away from it and from the record."""
+    check_writable(options.out)
+    default = Path.home() / ".cache" / "lth_tutorial" / "runs"
+    folder = default / f"{options.name}-{name.replace(':', '-')}"
+    workdir = Path(options.workdir or folder)
+    with only_writer(record_path(options.name, root=options.out)), only_writer(workdir):
+        if workdir.exists():
+            print(f"continuing from {workdir}")
+        yield workdir
+        if options.workdir is None:
+            shutil.rmtree(workdir)
 
 
 if __name__ == "__main__":
