@@ -33,12 +33,11 @@ def synflow_scores(model: nn.Module, data: Dataset, mask: Mask) -> Scores:
     """
     weights = prunable_weights(model)
     check_mask(mask, weights)
-    absolute = _as_double({**dict(model.named_parameters()), **dict(model.named_buffers())})
-    for tensor in absolute.values():
-        tensor.abs_()
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    absolute = {name: tensor.detach().abs() for name, tensor in tensors.items()}
     for name in mask:
         absolute[name].masked_fill_(~mask[name], 0.0)
-    _, scores = _flow(model, data, absolute, list(mask))
+    _, scores = _flow(model, data, _as_double(absolute), list(mask))
     return check_finite("synflow_scores", scores)
 
 
@@ -82,10 +81,13 @@ def _ones(model: nn.Module, mask: Mask) -> dict[str, Tensor]:
     Batch norm's epsilon is made up for, so that counts stay whole numbers.
     """
     check_mask(mask, prunable_weights(model))
-    values = _as_double({**dict(model.named_parameters()), **dict(model.named_buffers())})
-    for name in values:
-        if values[name].is_floating_point():
-            values[name] = torch.zeros_like(values[name])
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    values = _as_double(
+        {
+            name: torch.zeros_like(t) if t.is_floating_point() else t.clone()
+            for name, t in tensors.items()
+        }
+    )
     for path, module in model.named_modules():
         prefix = f"{path}." if path else ""
         if isinstance(module, _BatchNorm):
@@ -98,13 +100,8 @@ def _ones(model: nn.Module, mask: Mask) -> dict[str, Tensor]:
 
 
 def _as_double(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return copies: products over many layers leave the range of single precision."""
-    return {
-        name: tensor.detach().to(
-            torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=True
-        )
-        for name, tensor in tensors.items()
-    }
+    """Return them in double precision: products over many layers leave the range of single."""
+    return {n: t.double() if t.is_floating_point() else t for n, t in tensors.items()}
 
 
 def _flow(
