@@ -34,6 +34,7 @@ from lth_tutorial.data import Dataset, batch_indices, make_dataset
 from lth_tutorial.datasets import load_dataset
 from lth_tutorial.evaluation import evaluate
 from lth_tutorial.explore import Explorer, explore
+from lth_tutorial.failures import MemoryWarning
 from lth_tutorial.gallery import GalleryEntry, gallery
 from lth_tutorial.instability import instability
 from lth_tutorial.landscape import Plane, plane, round_barriers
@@ -156,6 +157,7 @@ __all__ = [
     "density",
     "difference_table",
     "DivergenceWarning",
+    "MemoryWarning",
     "edge_popup",
     "effective_state",
     "evaluate",

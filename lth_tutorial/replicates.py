@@ -23,10 +23,12 @@ from torch import nn
 from lth_tutorial.checkpoints import within
 from lth_tutorial.config import TrainConfig
 from lth_tutorial.data import Dataset
+from lth_tutorial.failures import in_parts
 from lth_tutorial.groups import SingleModel, Stack, can_stack
 from lth_tutorial.masks import Mask
 from lth_tutorial.outcome import DivergenceWarning, TrainResult, divergence_message
 from lth_tutorial.records import write_atomically
+from lth_tutorial.runtime import tick
 from lth_tutorial.training import fit, keep_results
 
 
@@ -55,9 +57,12 @@ def train_replicates(
     Warns:
         DivergenceWarning: naming step and data seed of each replicate whose loss became NaN or
             infinite. Its result has a `diverged_step`; the others go on.
+        MemoryWarning: if the memory of a GPU holds only some of them at once. They are trained in
+            parts then.
 
     Raises:
         ValueError: as `train`, and if the numbers of models, masks and seeds differ.
+        RuntimeError: if a GPU has too little memory for one model, or fails.
     """
     models, data_seeds = list(models), list(data_seeds)
     if not models or len(models) != len(data_seeds) or len(masks or models) != len(models):
@@ -65,13 +70,18 @@ def train_replicates(
             f"one data seed and one mask per model are needed; got {len(models)} models, "
             f"{len(data_seeds)} data seeds and {'no' if masks is None else len(masks)} masks"
         )
-    results = []
-    for group, group_masks, seeds, folder in _groups(models, masks, data_seeds, workdir):
-        tick = lambda n=group.size: [on_step() for _ in range(n)]  # noqa: E731
-        results += fit(
+
+    def fit_members(members: Sequence[int]) -> list[TrainResult]:
+        group, group_masks, seeds, folder = _group(models, masks, data_seeds, members, workdir)
+        return fit(
             group, data, config, masks=group_masks, start_step=start_step, stop_step=stop_step,
-            data_seeds=seeds, save_at=save_at, on_step=tick, workdir=folder,
+            data_seeds=seeds, save_at=save_at, on_step=lambda: tick(on_step, group.size),
+            workdir=folder,
         )  # fmt: skip
+
+    results = []
+    for members in _trained_as_one(models):
+        results += in_parts(fit_members, members)
     for result, seed in zip(results, data_seeds, strict=True):
         if result.diverged_step is not None:
             message = divergence_message(result.diverged_step, seed, config)
@@ -96,7 +106,8 @@ def keep_replicates(
     results, their states to be read from there.
     """
     kept: list[TrainResult] = []
-    for group, group_masks, seeds, folder in _groups(models, masks, data_seeds, workdir):
+    for members in _trained_as_one(models):
+        group, group_masks, seeds, folder = _group(models, masks, data_seeds, members, workdir)
         own = results[len(kept) : len(kept) + group.size]
         kept += keep_results(
             group, data, config, own, masks=group_masks, start_step=start_step, data_seeds=seeds,
@@ -110,16 +121,22 @@ def has_replicates(workdir: Path | None, n: int) -> bool:
     return workdir is not None and len(list(workdir.glob("*/result-*.safetensors"))) == n
 
 
-def _groups(models, masks, data_seeds, workdir) -> list[tuple]:
-    """Return what is trained as one: the group, its masks, data seeds and folder."""
-    if len(models) > 1 and can_stack(models):
-        return [(Stack(models), masks, data_seeds, within(workdir, "stack"))]
-    each_mask = [None] * len(models) if masks is None else [[mask] for mask in masks]
-    triples = enumerate(zip(models, each_mask, data_seeds, strict=True))
-    return [
-        (SingleModel(model), mask, [seed], within(workdir, f"model_{i}"))
-        for i, (model, mask, seed) in triples
-    ]
+def _trained_as_one(models) -> list[Sequence[int]]:
+    """Return which models train as one: all of them as a stack, or each alone."""
+    n = len(models)
+    return [range(n)] if n > 1 and can_stack(models) else [[i] for i in range(n)]
+
+
+def _group(models, masks, data_seeds, members: Sequence[int], workdir) -> tuple:
+    """Return what some models are trained as, with their masks, data seeds and folder."""
+    own_masks = None if masks is None else [masks[i] for i in members]
+    seeds, first, last = [data_seeds[i] for i in members], members[0], members[-1]
+    if len(members) == 1:
+        group, folder = SingleModel(models[first]), f"model_{first}"
+    else:
+        group = Stack([models[i] for i in members])
+        folder = "stack" if len(members) == len(models) else f"stack_{first}_{last}"
+    return group, own_masks, seeds, within(workdir, folder)
 
 
 def map_seeds(

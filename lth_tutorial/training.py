@@ -20,6 +20,7 @@ from lth_tutorial.checks import check_run
 from lth_tutorial.config import TrainConfig, learning_rate
 from lth_tutorial.data import DataOrder, Dataset, generator_for
 from lth_tutorial.evaluation import losses
+from lth_tutorial.failures import explained
 from lth_tutorial.groups import SingleModel, Stack
 from lth_tutorial.masks import Mask
 from lth_tutorial.outcome import SNAPSHOT, TrainResult, divergence_message
@@ -58,6 +59,7 @@ def train(
             configuration, before the first step.
         OSError: if the workdir cannot be written; what it holds stays whole.
         FloatingPointError: if the loss becomes NaN or infinite; names the step.
+        RuntimeError: if the GPU fails; says where the run can go on.
     """
     group = SingleModel(model)
     masks = None if mask is None else [mask]
@@ -114,7 +116,7 @@ def fit(
         plain.drop(i)
     update = make_step(plain, stop_step - run.step)
     check_every = 1 if data.device.type == "cpu" else 50  # reading a number stalls a GPU
-    with torch.random.fork_rng(enabled=group.is_random):
+    with explained(workdir), torch.random.fork_rng(enabled=group.is_random):
         for step in range(run.step, stop_step + 1):
             if files is not None and step > run.step and files.is_due():
                 files.save_progress(*run.progress(step))

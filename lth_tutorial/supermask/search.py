@@ -19,13 +19,14 @@ from lth_tutorial.config import Scope, TrainConfig
 from lth_tutorial.criteria import Scores
 from lth_tutorial.data import Dataset
 from lth_tutorial.evaluation import evaluate_group
+from lth_tutorial.failures import in_parts
 from lth_tutorial.groups import can_stack
 from lth_tutorial.layers import with_sign_activations
 from lth_tutorial.masks import Mask, check_mask
 from lth_tutorial.models import State, snapshot, state_hash
 from lth_tutorial.outcome import DivergenceWarning, divergence_message
 from lth_tutorial.pruning import LayerCollapseWarning
-from lth_tutorial.runtime import is_whole, progress_bar
+from lth_tutorial.runtime import is_whole, progress_bar, tick
 from lth_tutorial.supermask.design import SupermaskConfig, check_design
 from lth_tutorial.supermask.frozen import maskable_weights
 from lth_tutorial.supermask.group import SCORE, MaskedGroup
@@ -180,9 +181,11 @@ def train_supermasks(
     Warns:
         DivergenceWarning: naming step and seed of a replicate whose loss became NaN or infinite.
         LayerCollapseWarning: if a global or sampled mask keeps nothing of a layer.
+        MemoryWarning: if the memory of a GPU holds only some of them at once.
 
     Raises:
         ValueError: as `edge_popup`, and if the numbers of models and seeds differ.
+        RuntimeError: if a GPU has too little memory for one model, or fails.
     """
     models, seeds = list(models), list(seeds)
     data_seeds = seeds if data_seeds is None else list(data_seeds)
@@ -202,18 +205,23 @@ def train_supermasks(
         about = {"design": asdict(design), "model": structure, "initial_states": arrived}
         claim_folder(workdir, about | {"seeds": seeds})
     networks = list(map(with_sign_activations, models)) if design.binary_activations else models
-    together = len(models) > 1 and can_stack(networks)
-    parts = [range(len(models))] if together else [[i] for i in range(len(models))]
-    found: list[Supermask] = []
-    for part in parts:
+
+    def search_members(members: Sequence[int]) -> list[Supermask]:
         group = MaskedGroup(
-            [networks[i] for i in part], design, config.steps, [seeds[i] for i in part]
+            [networks[i] for i in members], design, config.steps, [seeds[i] for i in members]
         )
-        found += _search(
-            group, data, config, [data_seeds[i] for i in part],
-            lambda part=part: [on_step() for _ in part], within(workdir, f"part_{part[0]}"),
-            [before[i] for i in part],
+        whole = len(members) in (1, len(models))
+        folder = f"part_{members[0]}" if whole else f"part_{members[0]}_{members[-1]}"
+        return _search(
+            group, data, config, [data_seeds[i] for i in members],
+            lambda: tick(on_step, len(members)), within(workdir, folder),
+            [before[i] for i in members],
         )  # fmt: skip
+
+    together = len(models) > 1 and can_stack(networks)
+    found: list[Supermask] = []
+    for members in [range(len(models))] if together else [[i] for i in range(len(models))]:
+        found += in_parts(search_members, members)
     for model, seed, result, expected in zip(models, data_seeds, found, before, strict=True):
         if _hash_of_weights(model) != expected:
             raise RuntimeError("a frozen weight changed while its scores were trained")
