@@ -1,8 +1,8 @@
 """Named experiments, each defined once: the settings behind the records that chapters show.
 
 `python -m lth_tutorial.experiments list` says what there is, `show NAME` prints the settings,
-`run NAME` measures it and writes rows and provenance, and `extend NAME` measures the seeds that a
-record lacks.
+`run NAME` measures it and writes rows and provenance, `extend NAME` measures the seeds that a
+record lacks, and `pack NAME` writes packed tickets of its best runs.
 """
 
 from __future__ import annotations

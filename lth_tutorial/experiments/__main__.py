@@ -11,15 +11,18 @@ from dataclasses import fields
 from pathlib import Path
 
 from lth_tutorial.claims import claims
+from lth_tutorial.data import Dataset
 from lth_tutorial.datasets import load_dataset
 from lth_tutorial.experiments import (
     EXPERIMENTS,
+    Experiment,
     experiment,
     extend,
     missing_seeds,
     run,
     scaled,
 )
+from lth_tutorial.experiments.tickets import has_tickets, pack_tickets
 from lth_tutorial.records import (
     check_writable,
     load_provenance,
@@ -30,10 +33,11 @@ from lth_tutorial.records import (
     save_rows,
 )
 from lth_tutorial.runtime import limit_threads
+from lth_tutorial.supermask.shipped import shipped_folder
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one of the commands list, show, run and extend; return the exit status."""
+    """Run one of the commands list, show, run, extend and pack; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m lth_tutorial.experiments")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="all experiments and what is recorded of them")
@@ -46,11 +50,15 @@ def main(arguments: list[str] | None = None) -> int:
         "extend", help="measure the seeds of one that its record lacks, by the record's settings"
     )
     extender.add_argument("name")
-    for command in (runner, extender):
-        command.add_argument("--data", help="another data set: a name, or folder:PATH with images")
+    packer = commands.add_parser("pack", help="write the packed tickets of the best runs of one")
+    packer.add_argument("name")
+    for command in (runner, extender, packer):
         command.add_argument("--root", help="folder of downloaded data sets")
         command.add_argument("--device", default="cpu")
-        command.add_argument("--out", help="folder of records (default: the package's)")
+        command.add_argument("--out", help="folder for results (default: the package's own)")
+        if command is packer:
+            continue
+        command.add_argument("--data", help="another data set: a name, or folder:PATH with images")
         command.add_argument(
             "--workdir",
             help="folder to continue from if the run is killed; kept afterwards (default: one in "
@@ -64,8 +72,10 @@ def main(arguments: list[str] | None = None) -> int:
             print_one(options.name)
         elif options.command == "run":
             run_one(options)
-        else:
+        elif options.command == "extend":
             extend_one(options)
+        else:
+            pack_one(options)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -120,6 +130,33 @@ def run_one(options: argparse.Namespace) -> None:
     with _work(options, f"{data.name}-{options.scale:g}") as workdir:
         rows, provenance = run(design, data, scale=options.scale, workdir=workdir)
         print(f"wrote {save_rows(rows, design.name, provenance, root=options.out)}")
+        if options.scale == 1 and options.data is None:
+            _pack(design, data, rows, options.out, workdir)
+
+
+def pack_one(options: argparse.Namespace) -> None:
+    """Search the best runs of a recorded experiment once more, and write their packed tickets."""
+    design, rows = experiment(options.name), load_rows(options.name)
+    if not has_tickets(design):
+        raise ValueError(
+            f"{design.name} names no arms to pack; these do: "
+            f"{', '.join(each.name for each in EXPERIMENTS if has_tickets(each))}"
+        )
+    about = rows.attrs["provenance"]
+    if about["scale"] < 1:
+        raise ValueError(
+            f"the record of {design.name} has scale {about['scale']:g}, and a packed ticket is of "
+            f"a whole run; run it at scale 1 first"
+        )
+    limit_threads()
+    data = load_dataset(design.dataset, root=options.root, device=options.device)
+    _pack(design, data, rows, options.out, None)
+
+
+def _pack(design: Experiment, data: Dataset, rows, out: str | None, workdir: Path | None) -> None:
+    folder = shipped_folder() if out is None else Path(out)
+    for path in pack_tickets(design, data, rows, folder, workdir=workdir):
+        print(f"wrote {path}")
 
 
 def extend_one(options: argparse.Namespace) -> None:

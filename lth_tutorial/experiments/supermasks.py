@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SupermaskPart:
-    """Supermasks beside the dense network, by `supermask_experiment`."""
+    """Supermasks beside the dense network, by `supermask_experiment`.
+
+    `packed` names the arms whose best supermask, at the first density, becomes a packed ticket.
+    """
 
     model: str
     search: TrainConfig
@@ -29,6 +32,7 @@ class SupermaskPart:
     weights: Literal["signed_constant", "kaiming_normal"] = "signed_constant"
     scaled: bool = True
     batch_norm: bool = False
+    packed: tuple[str, ...] = ()
     label: str = ""
 
     def measure(
@@ -87,7 +91,10 @@ EXPERIMENTS = (
         seeds=tuple(range(5)),
         parts=(
             *(
-                SupermaskPart(f"mlp_{w}_{w}", MNIST_SCORES, MNIST_DENSE, label=f"width {w}")
+                SupermaskPart(
+                    f"mlp_{w}_{w}", MNIST_SCORES, MNIST_DENSE, label=f"width {w}",
+                    packed=("edge_popup",) if w == 256 else (),
+                )
                 for w in (32, 64, 256)
             ),
             SupermaskPart(
@@ -124,6 +131,20 @@ EXPERIMENTS = (
         ),
     ),
     Experiment(
+        name="digits-wide-multi-prize",
+        chapter=12,
+        question="How good is a multi-prize ticket of a wide network on the digits?",
+        dataset="digits",
+        seeds=tuple(range(8)),
+        parts=(
+            SupermaskPart(
+                "mlp_400_400", replace(MULTI, steps=300), replace(MULTI_DENSE, steps=300),
+                ("biprop", "biprop_norm"), (0.5,), "kaiming_normal", False, True,
+                packed=("biprop_norm",),
+            ),
+        ),
+    ),
+    Experiment(
         name="mnist-multi-prize",
         chapter=12,
         question="What do one-bit weights and one-bit activations cost an untrained network?",
@@ -132,7 +153,7 @@ EXPERIMENTS = (
         parts=tuple(
             SupermaskPart(
                 f"mlp_{w}_{w}", MULTI, MULTI_DENSE, PRIZES, keeps, "kaiming_normal", False, True,
-                label=f"width {w}",
+                packed=("biprop_norm", "biprop_1_1_norm") if w == 256 else (), label=f"width {w}",
             )
             for w, keeps in ((64, (0.5,)), (128, (0.5, 0.2)), (256, (0.5,)))
         ),
@@ -148,6 +169,7 @@ EXPERIMENTS = (
                 name, CIFAR_SCORES,
                 replace(CIFAR_DENSE, lr=2e-4) if name == "conv_2" else CIFAR_DENSE,
                 keeps=(0.5, 0.1, 0.3, 0.7, 0.9) if name == "conv_4" else (0.5,), label=name,
+                packed=("edge_popup",) if name == "conv_6" else (),
             )
             for name in CONV
         ),
@@ -175,11 +197,11 @@ EXPERIMENTS = (
             ),
             SupermaskPart(
                 "resnet_18", RESNET, RESNET, ("biprop", "biprop_norm"), (0.2,), "kaiming_normal",
-                False, label="resnet_18",
+                False, packed=("biprop_norm",), label="resnet_18",
             ),
             SupermaskPart(
                 "vgg_small", CIFAR_BINARY, CIFAR_DENSE, ("biprop_1_1", "biprop_1_1_norm"), (0.25,),
-                "kaiming_normal", False, label="vgg_small",
+                "kaiming_normal", False, packed=("biprop_1_1_norm",), label="vgg_small",
             ),
         ),
     ),

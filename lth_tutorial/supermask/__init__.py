@@ -3,7 +3,7 @@
 Chapters 10 and 12 use this package. Read `selection` first (which scores are the highest), then
 `frozen` (the weights that stay), `weights` (from scores to what a network computes with), `group`
 and `search` (the training of the scores), `zhou` (masks and signs of trained tickets) and `packed`
-(a ticket of one bit per weight).
+(a ticket of one bit per weight; `shipped` has those that come with the package).
 """
 
 from lth_tutorial.supermask.comparison import supermask_experiment
@@ -19,6 +19,7 @@ from lth_tutorial.supermask.search import (
     train_supermasks,
 )
 from lth_tutorial.supermask.selection import top_k_mask
+from lth_tutorial.supermask.shipped import load_shipped_ticket, shipped_tickets
 from lth_tutorial.supermask.signs import signs_experiment
 from lth_tutorial.supermask.zhou import large_final_mask, replace_kept, rescale_kept
 
@@ -28,6 +29,8 @@ __all__ = [
     "signs_experiment",
     "TicketSize",
     "load_ticket",
+    "load_shipped_ticket",
+    "shipped_tickets",
     "save_ticket",
     "SupermaskConfig",
     "kaiming_normal_",

@@ -82,28 +82,19 @@ def supermask_experiment(
     import pandas as pd
 
     arms, seeds, keeps = _check(arms, seeds, keeps, weights)
-    build = model_builder(model, data)
-
-    def draw(keep: float | None) -> list[nn.Module]:
-        models = []
-        for seed in seeds:
-            made = with_batch_norm(build(seed)) if batch_norm else build(seed)
-            WEIGHTS[weights](made, seed, keep=keep)
-            models.append(made)
-        return models
-
+    drawn = {"weights": weights, "batch_norm": batch_norm, "seeds": seeds}
     searches = [
         (arm, i, SupermaskConfig(**ARMS[arm], keep=keep))
         for arm in arms
         for i, keep in _rounds(arm, keeps)
     ]
     for _, _, design in searches:
-        check_design(draw(None)[0], design)
+        check_design(draw_models(model, data, **drawn)[0], design)
     total = len(searches) * config.steps + (dense_config.steps if dense_config else 0)
     rows = []
     with progress_bar(total * len(seeds), "supermasks") as bar:
         if dense_config is not None:
-            models, folder = draw(None), within(workdir, "dense")
+            models, folder = draw_models(model, data, **drawn), within(workdir, "dense")
             results = train_replicates(
                 models, data, dense_config, data_seeds=seeds, on_step=bar.update, workdir=folder
             )
@@ -111,15 +102,33 @@ def supermask_experiment(
             dense = [(seed, _accuracy(m, data, result)) for seed, m, result in pairs]
             rows += [_row(arm, seed, 0, 1.0, value) for arm in arms for seed, value in dense]
         for arm, i, design in searches:
+            models = draw_models(model, data, keep=design.keep if scaled else None, **drawn)
+            folder = within(workdir, arm, f"round_{i}")
             found = train_supermasks(
-                draw(design.keep if scaled else None), data, design, config, seeds=seeds,
-                on_step=bar.update, workdir=within(workdir, arm, f"round_{i}"),
-            )  # fmt: skip
+                models, data, design, config, seeds=seeds, on_step=bar.update, workdir=folder
+            )
             rows += [_found_row(arm, seed, i, one) for seed, one in zip(seeds, found, strict=True)]
     frame = pd.DataFrame(rows)
     rank = frame["arm"].map({arm: i for i, arm in enumerate(arms)})
     frame = frame.assign(rank=rank).sort_values(["rank", "seed", "round"], ignore_index=True)
     return frame.drop(columns="rank")
+
+
+def draw_models(
+    model: str | Callable[[int], nn.Module],
+    data: Dataset,
+    *,
+    weights: str,
+    batch_norm: bool,
+    seeds: Sequence[int],
+    keep: float | None = None,
+) -> list[nn.Module]:
+    """Return one network per seed with frozen weights, scaled by a density if `keep` is given."""
+    build = model_builder(model, data)
+    models = [with_batch_norm(build(seed)) if batch_norm else build(seed) for seed in seeds]
+    for seed, made in zip(seeds, models, strict=True):
+        WEIGHTS[weights](made, seed, keep=keep)
+    return models
 
 
 def _rounds(arm: str, keeps: Sequence[float]) -> list[tuple[int, float | None]]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +72,7 @@ def save_ticket(
     init: Callable,
     seed: int,
     init_keep: float | None = None,
+    about: Mapping[str, object] | None = None,
 ) -> TicketSize:
     """Write a supermask and the recipe of its weights to one safetensors file.
 
@@ -80,6 +81,7 @@ def save_ticket(
         init: how its frozen weights were drawn: `signed_constant_` or `kaiming_normal_`.
         seed: from which they were drawn.
         init_keep: the `keep` that `init` was given, if it was.
+        about: what else a reader should know, in numbers and words.
 
     Raises:
         ValueError: if these do not give the weights that the mask was found for; nothing is
@@ -96,9 +98,10 @@ def save_ticket(
         )
     recipe = {"init": name, "seed": int(seed), "init_keep": init_keep}
     weights = _redraw(model, recipe, supermask.weights_hash)
+    supermask = _on_cpu(supermask)
     plain = {n: t for n, t in supermask.others.items() if not _is_default(n, t)}
     tensors = {f"{_MASK}{n}": _pack(m) for n, m in supermask.mask.items()}
-    tensors |= {f"{_OTHER}{n}": t.cpu().contiguous() for n, t in plain.items()}
+    tensors |= {f"{_OTHER}{n}": t.contiguous() for n, t in plain.items()}
     tensors[_GAINS] = torch.tensor([supermask.gains[n] for n in supermask.mask])
     effective = effective_weights(weights, supermask) | supermask.others
     header = json.dumps({
@@ -106,7 +109,7 @@ def save_ticket(
         "shapes": {n: list(m.shape) for n, m in supermask.mask.items()},
         "others": {n: [list(t.shape), str(t.dtype)] for n, t in supermask.others.items()},
         "accuracy": supermask.accuracy, "weights_hash": supermask.weights_hash,
-        "effective_hash": state_hash(effective),
+        "effective_hash": state_hash(effective), "about": dict(about or {}),
     })  # fmt: skip
     raw = save(tensors, {"header": header, "sha256": hashlib.sha256(header.encode()).hexdigest()})
     write_atomically(path, raw)
@@ -132,7 +135,7 @@ def load_ticket(path: str | Path, model: nn.Module) -> nn.Module:
         ValueError: if the file is truncated, altered or no packed ticket, of a newer version, of
             another architecture, or its seed does not give its weights.
     """
-    header, tensors = _read(path)
+    header, tensors = read_ticket(path)
     network = copy.deepcopy(model)
     design = SupermaskConfig(**header["design"])
     if design.binary_activations:
@@ -173,7 +176,12 @@ def _redraw(model: nn.Module, recipe: dict, expected: str) -> State:
     return weights
 
 
-def _read(path: str | Path) -> tuple[dict, State]:
+def read_ticket(path: str | Path) -> tuple[dict, State]:
+    """Return the header of a packed ticket and its tensors, as they stand in the file.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_ticket`.
+    """
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).exists():
@@ -193,7 +201,7 @@ def _read(path: str | Path) -> tuple[dict, State]:
     if header["version"] != VERSION:
         raise ValueError(
             f"{path} is a packed ticket of version {header['version']}; this package reads "
-            f"version {VERSION}"
+            f"version {VERSION}: use the version of the package that wrote it"
         )
     return header, tensors
 
@@ -209,8 +217,15 @@ def _check_structure(path: str | Path, header: dict, model: nn.Module) -> None:
             )
 
 
+def _on_cpu(supermask: Supermask) -> Supermask:
+    tensors = {"mask": supermask.mask, "others": supermask.others}
+    return replace(
+        supermask, **{key: {n: t.cpu() for n, t in each.items()} for key, each in tensors.items()}
+    )
+
+
 def _pack(mask: Tensor) -> Tensor:
-    return torch.from_numpy(np.packbits(mask.cpu().numpy().reshape(-1)))
+    return torch.from_numpy(np.packbits(mask.numpy().reshape(-1)))
 
 
 def _unpack(bits: Tensor, shape: list[int]) -> Tensor:
