@@ -59,7 +59,7 @@ def test_a_shipped_ticket_is_as_accurate_as_it_says(name, digits):
     if row["data"] == "digits":
         data = digits
     elif "LTH_TUTORIAL_DATA" in os.environ:
-        data = lt.load_dataset(row["data"])
+        data = lt.load_dataset(row["data"], root=os.environ["LTH_TUTORIAL_DATA"])
     else:
         pytest.skip("needs the data set: set LTH_TUTORIAL_DATA to the folder that has it")
     accuracy = lt.evaluate(lt.load_shipped_ticket(name), data).accuracy

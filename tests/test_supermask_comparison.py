@@ -128,11 +128,11 @@ def test_signs_are_those_of_initial_weights_only(tiny_data):
 
 def test_the_experiments_of_the_chapters_are_named():
     assert [design.name for design in OURS] == [
-        "mnist-edge-popup", "mnist-signs-and-masks", "mnist-multi-prize", "cifar10-edge-popup",
-        "cifar10-multi-prize",
+        "mnist-edge-popup", "mnist-signs-and-masks", "digits-wide-multi-prize",
+        "mnist-multi-prize", "cifar10-edge-popup", "cifar10-multi-prize",
     ]  # fmt: skip
     for design in OURS:
-        assert len(design.seeds) >= (5 if design.dataset == "mnist" else 3)
+        assert len(design.seeds) >= {"digits": 8, "mnist": 5, "cifar10": 3}[design.dataset]
 
 
 def tiny_images(shape) -> lt.Dataset:

@@ -140,7 +140,7 @@ EXPERIMENTS = (
             SupermaskPart(
                 "mlp_400_400", replace(MULTI, steps=300), replace(MULTI_DENSE, steps=300),
                 ("biprop", "biprop_norm"), (0.5,), "kaiming_normal", False, True,
-                packed=("biprop_norm",),
+                packed=("biprop_norm",), label="width 400",
             ),
         ),
     ),

@@ -161,7 +161,7 @@ def _supermasks(parts: Sequence[Measured]) -> Iterator[Drawn]:
         if len(each.part.keeps) > 2:
             caption = each.named("test accuracy against density")
             yield _drawn(plotting.supermasks_vs_density(each.rows), caption, each.rows)
-    if len(parts) < 2:
+    if len(parts) == 1 and len(parts[0].part.keeps) > 2:
         return
     tables = []
     for part, rows in parts:
@@ -172,7 +172,7 @@ def _supermasks(parts: Sequence[Measured]) -> Iterator[Drawn]:
         width = part.model.split("_")[1] if part.model.startswith("mlp_") else pd.NA
         tables.append(rows.assign(network=name, width=width))
     rows = _known(pd.concat(tables))
-    if rows["width"].notna().all():
+    if rows["width"].notna().all() and rows["width"].nunique() > 1:
         rows = rows.assign(width=rows["width"].astype(int)).sort_values("width", kind="stable")
         caption = "test accuracy against the width of the hidden layers, half of the weights kept"
         yield _drawn(plotting.supermask_accuracy(rows, "width"), caption, rows)
