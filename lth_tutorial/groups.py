@@ -213,7 +213,10 @@ def _is_plain(layer: nn.Module) -> bool:
 
 def _is_small_or_on_gpu(model: nn.Module) -> bool:
     parameters = list(model.parameters())
-    return parameters[0].is_cuda or sum(p.numel() for p in parameters) <= _LARGEST_STACKED
+    small = sum(p.numel() for p in parameters) <= _LARGEST_STACKED
+    # A GPU multiplies a batch of matrices as fast as they come. Convolutions in groups are not
+    # its strength, and large ones keep it busy alone.
+    return small or (parameters[0].is_cuda and not _has_convolutions(model))
 
 
 def _may_be_random(model: nn.Module) -> bool:

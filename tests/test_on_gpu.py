@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import lth_tutorial as lt
+from lth_tutorial.groups import can_stack
 
 pytestmark = [
     pytest.mark.gpu,
@@ -121,3 +122,21 @@ def test_a_run_continues_from_its_folder(digits, tmp_path, monkeypatch):
 
 def _stop(*_):
     raise KeyboardInterrupt
+
+
+def test_dense_networks_are_stacked_at_any_size_and_large_convolutions_not():
+    def stacked(name):
+        return can_stack([lt.build_model(name, seed=s).cuda() for s in range(2)])
+
+    assert stacked("lenet_300_100") and stacked("mlp_1000_1000") and stacked("vgg_tiny")
+    assert not stacked("conv_6") and not stacked("vgg_16")
+
+
+def test_bfloat16_with_channels_last_learns_as_full_precision_does(images):
+    config = replace(CONFIG, steps=60, batch_size=50)
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        model = lt.build_model("vgg_11", seed=0, data=images).cuda()
+        config = replace(config, precision=precision)
+        losses[precision] = lt.train(model, images.to("cuda"), config).history[-1]["val_loss"]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], abs=0.3)

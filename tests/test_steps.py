@@ -137,3 +137,32 @@ def test_random_layers_and_drawn_masks_are_not_recorded(tiny_data):
         (lt.SupermaskConfig("edge_popup", 0.5), True),
     ):
         assert MaskedGroup([model], design, 10, [0]).is_recordable is expected
+
+
+@pytest.mark.parametrize("kind", ["single", "supermask"])
+def test_channels_last_changes_the_order_in_memory_and_nothing_else(kind):
+    """On a GPU in bfloat16; here switched on by hand, in full precision, where results compare."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    data = lt.make_dataset("noise", (x, torch.arange(40) % 4), None, (x, torch.arange(40) % 4))
+    config = lt.TrainConfig(steps=3, batch_size=8, lr=0.05)
+    weights, orders = [], []
+    for switched_on in (False, True):
+        model = lt.build_model("vgg_tiny", seed=0, data=data)
+        model.conv2.register_forward_pre_hook(
+            lambda _, inputs: orders.append(
+                inputs[0].is_contiguous(memory_format=torch.channels_last)
+            )
+        )
+        design = lt.SupermaskConfig("edge_popup", 0.5)
+        group = MaskedGroup([model], design, 3, [0]) if kind == "supermask" else SingleModel(model)
+        step = Step(group, Run(group, data, config, 0).optimizer, config, [], data.device)
+        assert not step.channels_last
+        step.channels_last = switched_on
+        order = lt.data.DataOrder(data, config.batch_size, [0], augmented=False)
+        for i in range(config.steps):
+            step(*order.batch(i), config.lr)
+        weights.append(group.state())
+    assert orders == [False] * 3 + [True] * 3
+    for name, tensor in weights[0].items():
+        assert torch.allclose(tensor.double(), weights[1][name].double(), atol=1e-4), name

@@ -79,7 +79,7 @@ CIFAR_SCORES = TrainConfig(
 )
 CIFAR_DENSE = replace(CIFAR_SCORES, optimizer="adam", lr=3e-4, weight_decay=0.0)
 CIFAR_BINARY = replace(CIFAR_SCORES, optimizer="adam", lr=0.1)
-RESNET = replace(CIFAR_SCORES, steps=17_500, batch_size=256, weight_decay=5e-4)
+RESNET = replace(CIFAR_SCORES, steps=17_500, batch_size=256, weight_decay=5e-4, precision="bf16")
 CONV = ("conv_2", "conv_4", "conv_6", "conv_8")
 
 EXPERIMENTS = (
