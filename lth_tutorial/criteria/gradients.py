@@ -13,6 +13,7 @@ from lth_tutorial.criteria.passes import (
     scoring_mode,
     training_chunks,
 )
+from lth_tutorial.criteria.second_derivatives import LeanSecondDerivatives
 from lth_tutorial.criteria.weights import Scores
 from lth_tutorial.data import Dataset
 from lth_tutorial.masks import Mask
@@ -139,7 +140,9 @@ def grasp_scores(
     with scoring_mode(model, batch_statistics=True):
         for x, y in chunks:
             # The derivative of g(w) · g, with the second g held fixed, is H g.
-            loss = F.cross_entropy(logits(model, weights, x) / temperature, y) * (len(x) / n)
+            with LeanSecondDerivatives():
+                output = logits(model, weights, x)
+            loss = F.cross_entropy(output / temperature, y) * (len(x) / n)
             first = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
             held = gradient.values() or [each.detach() for each in first]
             dot = sum((a * b).sum() for a, b in zip(first, held, strict=True))
