@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 
 import pytest
@@ -123,6 +124,86 @@ def test_synflow_of_a_deep_network_does_not_overflow(tiny_data):
     sums = [s.sum().item() for s in scores.values()]
     assert sums == pytest.approx([sums[0]] * 43)
     assert sums[0] > torch.finfo(torch.float32).max  # what single precision cannot hold
+    assert all(s.dtype == torch.float64 for s in scores.values())
+
+
+def both_precisions(model, data):
+    """Return the scores, and those of a copy of the model in double precision."""
+    mask = lt.dense_mask(model)
+    found = [lt.synflow_scores(m, data, mask) for m in (model, copy.deepcopy(model).double())]
+    assert all(s.dtype == torch.float64 for s in found[1].values())
+    return found
+
+
+@pytest.mark.parametrize("name", ["mlp_100_50", "conv_2", "vgg_tiny", "resnet_20"])
+def test_synflow_in_single_precision_is_that_in_double(digits, name):
+    scores, exact = both_precisions(lt.build_model(name, seed=0, data=digits), digits)
+    for n in exact:
+        assert scores[n].dtype == torch.float32
+        assert torch.allclose(scores[n].double(), exact[n], rtol=1e-5, atol=0)
+
+
+def chain(gains, norm=nn.Identity):
+    model = nn.Sequential(nn.Flatten())
+    for gain in gains:
+        model.extend([nn.Linear(8, 8, bias=False), norm(), nn.ReLU()])
+        with torch.no_grad():
+            model[-3].weight.copy_(torch.rand(8, 8, generator=torch.Generator().manual_seed(0)))
+            model[-3].weight.add_(0.1).mul_(gain)
+    return model
+
+
+@pytest.mark.parametrize(
+    "gains",
+    [
+        [1e-2] * 30,  # no path is left in single precision
+        [1e-6] * 4 + [1e6] * 4,  # small activations, an ordinary output
+        [1e6] * 4 + [1e-6] * 4,  # small gradients
+        [1, 1e-30, 1e30, 1],
+        [1e19, 1e-6, 1e19],  # gradients of weights too large, though not the output
+        [1e-30, 1e-30, 1e30, 1e30],  # activations of zero in single precision
+    ],
+    ids=str,
+)
+def test_synflow_of_numbers_out_of_single_precision_is_exact(gains, tiny_data):
+    scores, exact = both_precisions(chain(gains), tiny_data)
+    assert all(torch.equal(scores[n], exact[n]) and (exact[n] > 0).all() for n in exact)
+
+
+def test_one_tiny_weight_keeps_its_score(tiny_data):
+    model = chain([1, 1])
+    with torch.no_grad():
+        model[1].weight[0, 0] = 1e-43
+    scores, exact = both_precisions(model, tiny_data)
+    assert all(torch.equal(scores[n], exact[n]) for n in exact)
+    assert scores["1.weight"][0, 0] > 0
+
+
+def test_synflow_of_layers_that_subtract_is_in_double_precision(tiny_data):
+    trained = chain([1, 1], lambda: nn.BatchNorm1d(8))
+    assert both_precisions(trained, tiny_data)[0]["1.weight"].dtype == torch.float32
+    trained[2].running_mean.fill_(0.5)
+    for model in (trained, chain([1, 1], lambda: nn.LayerNorm(8))):
+        scores, exact = both_precisions(model, tiny_data)
+        assert all(torch.equal(scores[n], exact[n]) for n in exact)
+
+
+def test_pruned_zeros_do_not_count_as_small(net, tiny_data):
+    model, mask = net
+    scores = lt.synflow_scores(model, tiny_data, mask)
+    lt.apply_mask_(model, mask)
+    again = lt.synflow_scores(model, tiny_data, mask)
+    assert all(torch.equal(scores[n], again[n]) for n in mask)
+    assert again["0.weight"].dtype == torch.float32
+
+
+def test_no_hook_stays_behind(net, tiny_data):
+    model, mask = net
+    lt.synflow_scores(model, tiny_data, mask)
+    narrow = lt.make_dataset("ones", *[(torch.ones(4, 7), torch.arange(4))] * 3)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        lt.synflow_scores(model, narrow, mask)
+    assert not any(module._forward_hooks for module in model.modules())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

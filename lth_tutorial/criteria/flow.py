@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -11,6 +13,12 @@ from lth_tutorial.criteria.passes import check_finite, scoring_mode
 from lth_tutorial.criteria.weights import Scores
 from lth_tutorial.data import Dataset
 from lth_tutorial.masks import Mask, check_mask, prunable_weights
+
+_SMALL = 1e-12  # the product of three such numbers is still a normal one in single precision
+_ONLY_ADD_AND_SCALE = (
+    nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.ReLU, nn.Identity, nn.Flatten,
+    nn.Sequential, nn.Dropout, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d,
+)  # fmt: skip
 
 
 def synflow_scores(model: nn.Module, data: Dataset, mask: Mask) -> Scores:
@@ -26,6 +34,10 @@ def synflow_scores(model: nn.Module, data: Dataset, mask: Mask) -> Scores:
         data: gives the shape of an input and the device. No example and no label is looked at.
         mask: the weights that remain; pruned weights score zero.
 
+    Returns:
+        scores in single precision where that is known to lose no path (on a CPU, for common
+        layers whose numbers are neither tiny nor huge); else in double precision.
+
     Raises:
         ValueError: if the mask does not fit, or scores are NaN or infinite.
 
@@ -35,9 +47,13 @@ def synflow_scores(model: nn.Module, data: Dataset, mask: Mask) -> Scores:
     check_mask(mask, weights)
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     absolute = {name: tensor.detach().abs() for name, tensor in tensors.items()}
+    # A GPU may round the factors of single-precision products to 10 bits (TF32).
+    single = data.device.type == "cpu" and _single_may_do(model, absolute)
     for name in mask:
         absolute[name].masked_fill_(~mask[name], 0.0)
-    _, scores = _flow(model, data, _as_double(absolute), list(mask))
+    scores = _scores_in_single(model, data, absolute, list(mask)) if single else None
+    if scores is None:
+        _, scores = _flow(model, data, _as_double(absolute), list(mask))
     return check_finite("synflow_scores", scores)
 
 
@@ -101,15 +117,67 @@ def _ones(model: nn.Module, mask: Mask) -> dict[str, Tensor]:
 
 def _as_double(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return them in double precision: products over many layers leave the range of single."""
-    return {n: t.double() if t.is_floating_point() else t for n, t in tensors.items()}
+    return {n: t.detach().double() if t.is_floating_point() else t for n, t in tensors.items()}
+
+
+def _single_may_do(model: nn.Module, values: dict[str, Tensor]) -> bool:
+    """Return whether no layer takes a difference and no value is so small that products vanish."""
+    for module in model.modules():
+        if not list(module.children()) and type(module) not in _ONLY_ADD_AND_SCALE:
+            return False
+    for name, t in values.items():
+        if name.endswith("running_mean") and bool(t.any()):
+            return False  # batch norm subtracts it
+        if t.is_floating_point() and not (t.dtype == torch.float32 and _none_small(t)):
+            return False
+    return True
+
+
+def _none_small(t: Tensor) -> bool:
+    """Return whether every value is zero or at least `_SMALL` in size."""
+    size = t.detach().abs()
+    if bool(size.amin() == 0):
+        size = size.where(size > 0, 1.0)
+    return bool(size.amin() >= _SMALL)  # not where one is NaN
+
+
+def _scores_in_single(
+    model: nn.Module, data: Dataset, values: dict[str, Tensor], names: list[str]
+) -> Scores | None:
+    """Return the scores of `_flow`, or None if single precision cannot hold all that flows.
+
+    Where every weight, every output of a layer and its gradient is zero or at least `_SMALL`, no
+    product of them turns zero, and where the result is finite too, nothing overflowed: only the
+    last digits differ from double precision.
+    """
+    safe = []
+
+    def watch(module: nn.Module, args: tuple, output: Tensor) -> None:
+        safe.append(isinstance(output, Tensor) and _none_small(output))
+        if safe[-1] and output.requires_grad:
+            output.register_hook(lambda gradient: safe.append(_none_small(gradient)))
+
+    leaves = [module for module in model.modules() if not list(module.children())]
+    handles = [module.register_forward_hook(watch) for module in leaves]
+    try:
+        total, scores = _flow(model, data, values, names, torch.float32)
+    finally:
+        for handle in handles:
+            handle.remove()
+    finite = math.isfinite(total) and all(bool(s.sum().isfinite()) for s in scores.values())
+    return scores if finite and all(safe) else None
 
 
 def _flow(
-    model: nn.Module, data: Dataset, values: dict[str, Tensor], names: list[str]
+    model: nn.Module,
+    data: Dataset,
+    values: dict[str, Tensor],
+    names: list[str],
+    dtype: torch.dtype = torch.float64,
 ) -> tuple[float, Scores]:
     """Return the sum R of the outputs for an input of ones, and w · ∂R/∂w of the named weights."""
     weights = {name: values[name].requires_grad_() for name in names}
-    x = torch.ones((1, *data.shape), dtype=torch.float64, device=data.device)
+    x = torch.ones((1, *data.shape), dtype=dtype, device=data.device)
     with scoring_mode(model, batch_statistics=False):
         total = functional_call(model, values, (x,)).sum()
     gradients = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
