@@ -14,6 +14,7 @@ from PIL import Image
 
 import lth_tutorial as lt
 import lth_tutorial.replicates
+import lth_tutorial.training
 from lth_tutorial.experiments import (
     EXPERIMENTS,
     Experiment,
@@ -300,3 +301,19 @@ def test_a_missing_data_set_is_said_before_anything_runs(tmp_path, capsys, monke
     monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
     assert main(["run", "mnist-lenet-imp", "--root", str(tmp_path)]) == 2
     assert "error:" in capsys.readouterr().err
+
+
+def test_the_estimate_counts_the_steps_and_operations_that_a_run_takes(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "tools"))
+    from estimate_cost import count
+
+    design = experiment("mnist-edge-popup")
+    (dense, *_), keeps = design.parts, design.parts[-1].keeps
+    for part, searches in ((dense, 1), (design.parts[-1], len(keeps))):
+        counted = count(replace(design, parts=(part,)))
+        steps = 5 * 3_000 * (1 + searches)
+        width = int(part.model.split("_")[1])
+        weights = 784 * width + width**2 + 10 * width
+        assert sum(counted.steps.values()) == steps
+        assert counted.operations == pytest.approx(3 * 2 * weights * 100 * steps)
+    assert lth_tutorial.replicates.fit is lth_tutorial.training.fit
