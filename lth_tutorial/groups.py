@@ -17,7 +17,8 @@ from lth_tutorial.layers import SignActivation
 from lth_tutorial.models import State
 
 _LARGEST_STACKED = 100_000
-"""Weights per network up to which stacking pays on a CPU; above, memory bandwidth is the limit."""
+"""Weights per network up to which stacking pays: of all on a CPU, of those with convolutions on a
+GPU. Above, memory bandwidth or arithmetic is the limit."""
 _LARGEST_MERGED = {"cpu": 250_000, "cuda": 10_000_000}
 """Weights of one arm's stack up to which stacking four arms pays.
 

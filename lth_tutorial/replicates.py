@@ -23,7 +23,7 @@ from torch import nn
 from lth_tutorial.checkpoints import within
 from lth_tutorial.config import TrainConfig
 from lth_tutorial.data import Dataset
-from lth_tutorial.failures import in_parts
+from lth_tutorial.failures import Tick, in_parts
 from lth_tutorial.groups import SingleModel, Stack, can_stack
 from lth_tutorial.masks import Mask
 from lth_tutorial.outcome import DivergenceWarning, TrainResult, divergence_message
@@ -71,7 +71,7 @@ def train_replicates(
             f"{len(data_seeds)} data seeds and {'no' if masks is None else len(masks)} masks"
         )
 
-    def fit_members(members: Sequence[int]) -> list[TrainResult]:
+    def fit_members(members: Sequence[int], on_step: Tick) -> list[TrainResult]:
         group, group_masks, seeds, folder = _group(models, masks, data_seeds, members, workdir)
         return fit(
             group, data, config, masks=group_masks, start_step=start_step, stop_step=stop_step,
@@ -81,7 +81,7 @@ def train_replicates(
 
     results = []
     for members in _trained_as_one(models):
-        results += in_parts(fit_members, members)
+        results += in_parts(fit_members, members, on_step)
     for result, seed in zip(results, data_seeds, strict=True):
         if result.diverged_step is not None:
             message = divergence_message(result.diverged_step, seed, config)
@@ -118,7 +118,7 @@ def keep_replicates(
 
 def has_replicates(workdir: Path | None, n: int) -> bool:
     """Return whether the folder has, whole or damaged, the results of `n` models."""
-    return workdir is not None and len(list(workdir.glob("*/result-*.safetensors"))) == n
+    return workdir is not None and len(list(workdir.glob("*/result-*.safetensors"))) >= n
 
 
 def _trained_as_one(models) -> list[Sequence[int]]:

@@ -44,8 +44,10 @@ class Step:
         self.alive = torch.ones(group.size, dtype=torch.bool, device=device)
         self.all_alive = True
         # In bfloat16 a GPU convolves fastest where the channels of a pixel lie side by side. The
-        # order of the first input decides for all layers behind it.
-        self.channels_last = config.precision == "bf16" and device.type == "cuda"
+        # order of the first input decides for all layers behind it; a forward pass of unknown code
+        # may rely on the usual order.
+        half = config.precision == "bf16" and device.type == "cuda"
+        self.channels_last = half and not group.is_random
 
     def __call__(self, x: Tensor, y: Tensor, lr: float | Tensor) -> Outputs:
         """Update the weights once, on a batch [replicates, batch, …]."""

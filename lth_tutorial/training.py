@@ -139,11 +139,11 @@ def fit(
                     plain.drop(i)
             on_step()
     group.restore_modes()
-    group.write_back()
     results = run.results(stop_step)
     if files is not None:
         files.save_results(results)
         results = files.load_results() or results
+    group.write_back()  # last: whoever runs out of memory before finds the models as they were
     return results
 
 

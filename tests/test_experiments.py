@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -215,8 +216,30 @@ def test_a_record_of_other_settings_or_data_is_not_extended(tmp_path, capsys, ho
 def test_every_shipped_record_was_measured_with_the_settings_of_today(name):
     about = lt.load_provenance(name)
     assert changed_settings(experiment(name), about) == []
-    other = replace(experiment(name), parts=experiment("cifar10-conv-imp").parts)
-    assert changed_settings(other, about)
+    design = experiment(name)
+    label = design.parts[0].label
+    parts = (replace(design.parts[0], label="other"), *design.parts[1:])
+    (text,) = changed_settings(replace(design, parts=parts), about)
+    assert text == f"other, label: {label!r} there, 'other' here"
+
+
+def test_a_setting_that_came_later_counts_as_its_default_and_packing_not_at_all():
+    design = experiment("mnist-multi-prize")
+    about = copy.deepcopy(lt.load_provenance(design.name))
+    for part in about["parts"]:
+        del part["search"]["precision"]  # "fp32", by default and in the design
+        del part["batch_norm"]  # False by default, but not in the design
+    assert changed_settings(design, about) == [
+        f"width {width}, batch_norm: False there, True here" for width in (64, 128, 256)
+    ]
+    parts = tuple(replace(part, packed=("biprop",)) for part in design.parts)
+    assert changed_settings(replace(design, parts=parts), lt.load_provenance(design.name)) == []
+
+
+def test_the_folder_one_stands_in_can_be_the_workdir(tmp_path, monkeypatch, one_seed):
+    monkeypatch.chdir(tmp_path)
+    command = ["run", "digits-winning-tickets", "--scale", "0.02", "--out", "out", "--workdir", "."]
+    assert main(command) == 0
 
 
 _HOLD = """

@@ -206,6 +206,28 @@ def test_no_hook_stays_behind(net, tiny_data):
     assert not any(module._forward_hooks for module in model.modules())
 
 
+def test_differences_are_taken_in_double_precision(tiny_data):
+    """Batch norm without running statistics subtracts the batch's mean; so may any forward."""
+    x = torch.randint(256, (4, 3, 8, 8), dtype=torch.uint8)
+    data = lt.make_dataset("noise", (x, torch.arange(4) % 2), None, (x, torch.arange(4) % 2))
+    normed = nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4, track_running_stats=False), nn.ReLU(),
+        nn.Flatten(), nn.Linear(4 * 36, 2, bias=False),
+    )  # fmt: skip
+
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.layer(x).log_softmax(dim=1)
+
+    for model, own in ((normed, data), (Own(), tiny_data)):
+        scores = lt.synflow_scores(model, own, lt.dense_mask(model))
+        assert {s.dtype for s in scores.values()} == {torch.float64}
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_model_is_left_as_it_was(net, tiny_data, dtype):
     """In double precision too, where a conversion copies nothing by itself."""

@@ -1,5 +1,6 @@
 """What a GPU must agree with: the plain loop on the CPU. Skipped where there is none."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -122,6 +123,23 @@ def test_a_run_continues_from_its_folder(digits, tmp_path, monkeypatch):
 
 def _stop(*_):
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_criteria_score_as_on_the_cpu(images, affine):
+    model = lt.build_model("resnet_20", seed=0, data=images)
+    for module in model.modules() if not affine else ():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.affine, module.weight, module.bias = False, None, None
+    mask = lt.dense_mask(model)
+    for criterion in (lt.snip_scores, lt.grasp_scores, lt.synflow_scores):
+        cpu = criterion(model, images, mask)
+        there = {name: kept.cuda() for name, kept in mask.items()}
+        gpu = criterion(copy.deepcopy(model).cuda(), images.to("cuda"), there)
+        for name in mask:
+            scale = cpu[name].abs().max()
+            assert torch.allclose(gpu[name].cpu().double() / scale, cpu[name].double() / scale,
+                                  atol=1e-3), (criterion.__name__, name)  # fmt: skip
 
 
 def test_dense_networks_are_stacked_at_any_size_and_large_convolutions_not():

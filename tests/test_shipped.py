@@ -119,6 +119,11 @@ def test_a_whole_run_writes_its_tickets_and_a_scaled_one_does_not(small, tmp_pat
     assert main([*command, str(tmp_path / "whole")]) == 0
     found = [sorted(p.name for p in tmp_path.glob(f"{f}/*{SUFFIX}")) for f in ("half", "whole")]
     assert len(found[0]) == 0 and len(found[1]) == 2
+    before = {path.name: path.read_bytes() for path in (tmp_path / "whole").glob(f"*{SUFFIX}")}
+    for path in (tmp_path / "whole").glob(f"*{SUFFIX}"):
+        path.unlink()
+    assert main(["pack", small.name, "--out", str(tmp_path / "whole")]) == 0
+    assert sorted(before) == sorted(p.name for p in tmp_path.glob(f"whole/*{SUFFIX}"))
 
 
 @pytest.mark.parametrize(
@@ -133,10 +138,18 @@ def test_what_cannot_be_packed_is_said(name, message, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_a_record_of_other_settings_is_not_packed(small, digits, tmp_path, monkeypatch, capsys):
+    rows, about = run(small, digits)
+    rows.attrs["provenance"] = about | {"data": "mnist"}
+    monkeypatch.setattr("lth_tutorial.experiments.__main__.load_rows", lambda name, root: rows)
+    assert main(["pack", small.name, "--out", str(tmp_path)]) == 2
+    assert "data: 'mnist' there, 'digits' here" in capsys.readouterr().err
+
+
 def test_a_scaled_record_is_not_packed(small, digits, tmp_path, monkeypatch, capsys):
     rows, about = run(small, digits, scale=0.5)
     rows.attrs["provenance"] = about
-    monkeypatch.setattr("lth_tutorial.experiments.__main__.load_rows", lambda name: rows)
+    monkeypatch.setattr("lth_tutorial.experiments.__main__.load_rows", lambda name, root: rows)
     assert main(["pack", small.name, "--out", str(tmp_path)]) == 2
     assert "scale 0.5, and a packed ticket is of a whole run" in capsys.readouterr().err
     assert has_tickets(small) and not has_tickets(replace(small, parts=()))

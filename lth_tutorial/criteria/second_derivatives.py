@@ -75,6 +75,7 @@ class _Gradient(torch.autograd.Function):
 
 def _gradient(d, x, scale, mean, r):
     """Return g(d, x), ⟨d x̂⟩ and ⟨d⟩."""
+    scale = torch.ones_like(r) if scale is None else scale  # CUDA sums nothing without one
     given = (d, x, scale, None, None, mean, r, True, 0.0, [True] * 3)  # r stands for ε
     g, *sums = torch.ops.aten.native_batch_norm_backward(*given)
     return g, *(total * x.shape[1] / x.numel() for total in sums)

@@ -12,7 +12,7 @@ import json
 import platform
 import subprocess
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "EXPERIMENTS", "Experiment", "changed_settings", "experiment", "extend", "missing_seeds", "run",
-    "scaled",
+    "EXPERIMENTS", "Experiment", "changed_settings", "check_same", "experiment", "extend",
+    "missing_seeds", "run", "scaled",
 ]  # fmt: skip
 
 EXPERIMENTS: tuple[Experiment, ...] = (
@@ -138,15 +138,8 @@ def missing_seeds(design: Experiment, about: dict, data: str) -> tuple[int, ...]
     Raises:
         ValueError: if there are none, or the record was measured with other settings or data.
     """
+    check_same(design, about, data)
     seeds = tuple(seed for seed in design.seeds if seed not in about["seeds"])
-    changed = changed_settings(design, about)
-    if about["data"] != data:
-        changed.append(f"data: {about['data']!r} there, {data!r} here")
-    if changed:
-        raise ValueError(
-            f"the record of {design.name} was measured otherwise ({'; '.join(changed)}), and rows "
-            f"of two settings do not mix; use the same data, or measure all seeds anew with run"
-        )
     if not seeds:
         raise ValueError(
             f"the record of {design.name} has all {len(design.seeds)} seeds of the experiment; "
@@ -155,26 +148,50 @@ def missing_seeds(design: Experiment, about: dict, data: str) -> tuple[int, ...]
     return seeds
 
 
+def check_same(design: Experiment, about: dict, data: str) -> None:
+    """Raise a ValueError if a record was measured with other settings or data than these."""
+    changed = changed_settings(design, about)
+    if about["data"] != data:
+        changed.append(f"data: {about['data']!r} there, {data!r} here")
+    if changed:
+        raise ValueError(
+            f"the record of {design.name} was measured otherwise ({'; '.join(changed)}), and rows "
+            f"of two settings do not mix; use the same data, or measure all seeds anew with run"
+        )
+
+
 def changed_settings(design: Experiment, about: dict) -> list[str]:
     """Return in words which settings of a record are not those of its experiment any more.
 
-    A setting that the record does not know came later, with what was the rule before as default.
+    A setting that the record does not know came later: then the rule was what is its default.
+    Which arms are packed changes no row and does not count.
     """
-    parts = [asdict(part) for part in scaled(design, about["scale"]).parts]
-    there, here = about["parts"], json.loads(json.dumps(parts))
-    if len(there) != len(here):
-        return [f"{len(there)} parts there, {len(here)} here"]
+    parts, there = scaled(design, about["scale"]).parts, about["parts"]
+    if len(there) != len(parts):
+        return [f"{len(there)} parts there, {len(parts)} here"]
     return [
         text
-        for i, (old, new) in enumerate(zip(there, here, strict=True))
-        for text in _differences(old, new, new.get("label") or f"part {i}")
+        for i, (old, part) in enumerate(zip(there, parts, strict=True))
+        for text in _differences(old, part, part.label or f"part {i}")
     ]
 
 
-def _differences(there: object, here: object, name: str) -> list[str]:
-    if isinstance(there, dict) and isinstance(here, dict):
-        return [t for k, v in there.items() for t in _differences(v, here.get(k), f"{name}, {k}")]
-    return [] if there == here else [f"{name}: {there!r} there, {here!r} here"]
+def _differences(there: dict, here: object, name: str) -> list[str]:
+    """Compare what was written down of a dataclass with one of today."""
+    found = [f"{name}, {key}: {there[key]!r} there, none here"
+             for key in there if not hasattr(here, key)]  # fmt: skip
+    for field in (field for field in fields(here) if field.name != "packed"):
+        now, key = getattr(here, field.name), f"{name}, {field.name}"
+        before = there.get(field.name, field.default)
+        if is_dataclass(now) and isinstance(before, dict):
+            found += _differences(before, now, key)
+        elif _as_json(before) != _as_json(now):
+            found.append(f"{key}: {before!r} there, {now!r} here")
+    return found
+
+
+def _as_json(value: object) -> str:
+    return json.dumps(asdict(value) if is_dataclass(value) else value, default=repr)
 
 
 def _commit() -> str:

@@ -16,6 +16,7 @@ from lth_tutorial.datasets import load_dataset
 from lth_tutorial.experiments import (
     EXPERIMENTS,
     Experiment,
+    check_same,
     experiment,
     extend,
     missing_seeds,
@@ -118,6 +119,18 @@ def run_one(options: argparse.Namespace) -> None:
     """Measure one experiment and write its record."""
     design = experiment(options.name)
     scaled(design, options.scale)  # refuses a wrong scale before anything is loaded
+    _check_replaceable(options)
+    limit_threads()
+    data = load_dataset(options.data or design.dataset, root=options.root, device=options.device)
+    with _work(options, f"{data.name}-{options.scale:g}") as workdir:
+        _check_replaceable(options)  # again: nobody else writes it from here on
+        rows, provenance = run(design, data, scale=options.scale, workdir=workdir)
+        print(f"wrote {save_rows(rows, design.name, provenance, root=options.out)}")
+        if options.scale == 1 and options.data is None:
+            _pack(design, data, rows, options.out, workdir)
+
+
+def _check_replaceable(options: argparse.Namespace) -> None:
     if options.name in recorded(root=options.out):
         existing = load_provenance(options.name, root=options.out)["scale"]
         if existing > options.scale:
@@ -125,18 +138,11 @@ def run_one(options: argparse.Namespace) -> None:
                 f"there is a record of {options.name} at scale {existing:g}, which a run at scale "
                 f"{options.scale:g} would replace; name another folder with --out"
             )
-    limit_threads()
-    data = load_dataset(options.data or design.dataset, root=options.root, device=options.device)
-    with _work(options, f"{data.name}-{options.scale:g}") as workdir:
-        rows, provenance = run(design, data, scale=options.scale, workdir=workdir)
-        print(f"wrote {save_rows(rows, design.name, provenance, root=options.out)}")
-        if options.scale == 1 and options.data is None:
-            _pack(design, data, rows, options.out, workdir)
 
 
 def pack_one(options: argparse.Namespace) -> None:
     """Search the best runs of a recorded experiment once more, and write their packed tickets."""
-    design, rows = experiment(options.name), load_rows(options.name)
+    design, rows = experiment(options.name), load_rows(options.name, root=options.out)
     if not has_tickets(design):
         raise ValueError(
             f"{design.name} names no arms to pack; these do: "
@@ -148,9 +154,11 @@ def pack_one(options: argparse.Namespace) -> None:
             f"the record of {design.name} has scale {about['scale']:g}, and a packed ticket is of "
             f"a whole run; run it at scale 1 first"
         )
+    check_same(design, about, design.dataset)
     limit_threads()
     data = load_dataset(design.dataset, root=options.root, device=options.device)
-    _pack(design, data, rows, options.out, None)
+    with only_writer(record_path(options.name, root=options.out)):
+        _pack(design, data, rows, options.out, None)
 
 
 def _pack(design: Experiment, data: Dataset, rows, out: str | None, workdir: Path | None) -> None:
@@ -172,6 +180,8 @@ def extend_one(options: argparse.Namespace) -> None:
         )  # again: nobody else writes it from here on
         rows, provenance = extend(design, data, rows, workdir=workdir)
         print(f"wrote {save_rows(rows, design.name, provenance, root=options.out)}")
+        if has_tickets(design):
+            print(f"the best seed may be another now; this packs it: pack {design.name}")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from lth_tutorial.config import Scope, TrainConfig
 from lth_tutorial.criteria import Scores
 from lth_tutorial.data import Dataset
 from lth_tutorial.evaluation import evaluate_group
-from lth_tutorial.failures import in_parts
+from lth_tutorial.failures import Tick, in_parts
 from lth_tutorial.groups import can_stack
 from lth_tutorial.layers import with_sign_activations
 from lth_tutorial.masks import Mask, check_mask
@@ -205,23 +205,23 @@ def train_supermasks(
         about = {"design": asdict(design), "model": structure, "initial_states": arrived}
         claim_folder(workdir, about | {"seeds": seeds})
     networks = list(map(with_sign_activations, models)) if design.binary_activations else models
+    together = len(models) > 1 and can_stack(networks)
 
-    def search_members(members: Sequence[int]) -> list[Supermask]:
+    def search_members(members: Sequence[int], on_step: Tick) -> list[Supermask]:
         group = MaskedGroup(
             [networks[i] for i in members], design, config.steps, [seeds[i] for i in members]
         )
-        whole = len(members) in (1, len(models))
-        folder = f"part_{members[0]}" if whole else f"part_{members[0]}_{members[-1]}"
+        split = together and len(members) < len(models)
+        folder = f"part_{members[0]}_{members[-1]}" if split else f"part_{members[0]}"
         return _search(
             group, data, config, [data_seeds[i] for i in members],
             lambda: tick(on_step, len(members)), within(workdir, folder),
             [before[i] for i in members],
         )  # fmt: skip
 
-    together = len(models) > 1 and can_stack(networks)
     found: list[Supermask] = []
     for members in [range(len(models))] if together else [[i] for i in range(len(models))]:
-        found += in_parts(search_members, members)
+        found += in_parts(search_members, members, on_step)
     for model, seed, result, expected in zip(models, data_seeds, found, before, strict=True):
         if _hash_of_weights(model) != expected:
             raise RuntimeError("a frozen weight changed while its scores were trained")
