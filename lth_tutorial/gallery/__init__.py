@@ -144,7 +144,7 @@ def _duration(about: dict) -> str:
         text = f"{seconds:.0f} seconds"
     else:
         text = f"{seconds / 60:.0f} minutes"
-    return text + (" (of the last part of a run in several)" if about.get("resumed") else "")
+    return f"at least {text} (a run in several parts)" if about.get("resumed") else text
 
 
 def _ours(number: PaperNumber, interval: Interval) -> str:
