@@ -123,7 +123,8 @@ def run_one(options: argparse.Namespace) -> None:
     limit_threads()
     data = load_dataset(options.data or design.dataset, root=options.root, device=options.device)
     with _work(options, f"{data.name}-{options.scale:g}") as workdir:
-        _check_replaceable(options)  # again: nobody else writes it from here on
+        # Again: nobody else writes it from here on.
+        _check_replaceable(options)
         rows, provenance = run(design, data, scale=options.scale, workdir=workdir)
         print(f"wrote {save_rows(rows, design.name, provenance, root=options.out)}")
         if options.scale == 1 and options.data is None:
@@ -175,9 +176,8 @@ def extend_one(options: argparse.Namespace) -> None:
     about = rows.attrs["provenance"]
     seeds = missing_seeds(design, about, data.name)
     with _work(options, f"{data.name}-{about['scale']:g}-seeds-{seeds[0]}-{seeds[-1]}") as workdir:
-        rows = load_rows(
-            options.name, root=options.out
-        )  # again: nobody else writes it from here on
+        # Again: nobody else writes it from here on.
+        rows = load_rows(options.name, root=options.out)
         rows, provenance = extend(design, data, rows, workdir=workdir)
         print(f"wrote {save_rows(rows, design.name, provenance, root=options.out)}")
         if has_tickets(design):

@@ -35,10 +35,10 @@ def shipped_tickets() -> pd.DataFrame:
     import pandas as pd
 
     rows = {}
-    for path in sorted(shipped_folder().glob(f"*{SUFFIX}")):
+    for name, path in _files().items():
         header, _ = read_ticket(path)
         about = header["about"]
-        rows[path.stem] = {
+        rows[name] = {
             "data": about["data"],
             "network": about["network"],
             "arm": about["arm"],
@@ -62,10 +62,14 @@ def load_shipped_ticket(name: str) -> nn.Module:
     Raises:
         ValueError: for an unknown name; or as `load_ticket`.
     """
-    choose("packed ticket", name, shipped_tickets().index)
-    path = shipped_folder() / f"{name}{SUFFIX}"
+    known = _files()
+    path = known[choose("packed ticket", name, known)]
     about = read_ticket(path)[0]["about"]
     # Other data sets have the shapes that `build_model` takes by default.
     data = load_dataset("digits") if about["data"] == "digits" else None
     model = build_model(about["network"], seed=0, data=data)
     return load_ticket(path, with_batch_norm(model) if about["batch_norm"] else model)
+
+
+def _files() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(shipped_folder().glob(f"*{SUFFIX}"))}

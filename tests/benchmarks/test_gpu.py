@@ -45,7 +45,7 @@ def with_a_loader(data: lt.Dataset, steps: int, device: str) -> None:
             done += 1
             if done == steps:
                 break
-    synchronize(device)
+    wait_for(torch.device(device))
 
 
 def with_ours(data: lt.Dataset, steps: int, device: str) -> None:
@@ -54,12 +54,7 @@ def with_ours(data: lt.Dataset, steps: int, device: str) -> None:
     )
     model = lt.build_model("resnet_20", seed=0).to(device)
     lt.train(model, data.to(device), config)
-    synchronize(device)
-
-
-def synchronize(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
+    wait_for(torch.device(device))
 
 
 def images_per_second(train, data: lt.Dataset, steps: int, device: str) -> float:
