@@ -7,7 +7,6 @@ network and no kernel. Where a kernel runs, a widget takes its place and draws e
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import html
 import io
@@ -18,11 +17,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from lth_tutorial.plotting.card import png_uri
 from lth_tutorial.runtime import in_book_build, in_notebook
 
 if TYPE_CHECKING:
     import ipywidgets
     from matplotlib.figure import Figure
+
+__all__ = ["explore", "Explorer"]
 
 LIMIT = 200_000  # bytes of HTML per explorer, so that a page of them still opens at once
 
@@ -273,9 +275,3 @@ def _compact(svg: str) -> str:
     svg = re.sub(r'\b(d|x|y)="([^"]*)"', shorter, svg[svg.index("<svg") :])
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     return re.sub(r"> <", "><", " ".join(svg.split()))
-
-
-def png_uri(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, facecolor="white", metadata={"Software": None})
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

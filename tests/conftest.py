@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-import torch
+from samples import Bar, blobs
 
 import lth_tutorial as lt
 
@@ -11,14 +11,6 @@ import lth_tutorial as lt
 @pytest.fixture(autouse=True)
 def one_thread():
     lt.limit_threads()
-
-
-def blobs(n: int, seed: int, features: int = 8, classes: int = 3) -> tuple[torch.Tensor, ...]:
-    """Return points around one centre per class, shape [n, features], and their labels."""
-    generator = torch.Generator().manual_seed(seed)
-    centres = torch.eye(features)[:classes] * 3
-    y = torch.randint(classes, (n,), generator=generator)
-    return centres[y] + torch.randn(n, features, generator=generator), y
 
 
 @pytest.fixture(scope="session")
@@ -34,22 +26,6 @@ def digits() -> lt.Dataset:
 @pytest.fixture
 def tiny_model(tiny_data):
     return lt.build_model("mlp_12_6", seed=0, data=tiny_data)
-
-
-class Bar:
-    """Stands in for a progress bar, and counts."""
-
-    def __init__(self, total: int = 0, description: str = "") -> None:
-        self.total, self.n = total, 0
-
-    def update(self, n: int = 1) -> None:
-        self.n += n
-
-    def __enter__(self) -> Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import lth_tutorial as lt
-from lth_tutorial.groups import can_stack
+from lth_tutorial.training.groups import can_stack
 
 pytestmark = [
     pytest.mark.gpu,
@@ -94,7 +94,7 @@ def test_a_recording_computes_what_python_calls_compute(digits, monkeypatch):
     data = digits.to("cuda")
 
     def final(shortest):
-        monkeypatch.setattr("lth_tutorial.steps._SHORTEST", shortest)
+        monkeypatch.setattr("lth_tutorial.training.steps._SHORTEST", shortest)
         models = [lt.build_model("mlp_48_48", seed=s, data=data).to("cuda") for s in range(3)]
         return lt.train_replicates(models, data, ADAM, data_seeds=range(3))
 
@@ -111,8 +111,8 @@ def test_a_run_continues_from_its_folder(digits, tmp_path, monkeypatch):
         return lt.train(model, data, ADAM, workdir=folder)
 
     whole = train(None)
-    monkeypatch.setattr("lth_tutorial.checkpoints.Checkpoints.is_due", lambda self: True)
-    monkeypatch.setattr("lth_tutorial.checkpoints.Checkpoints.save_results", _stop)
+    monkeypatch.setattr("lth_tutorial.training.checkpoints.Checkpoints.is_due", lambda self: True)
+    monkeypatch.setattr("lth_tutorial.training.checkpoints.Checkpoints.save_results", _stop)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path)
     monkeypatch.undo()

@@ -186,7 +186,7 @@ def always_read_filled_pages(app: Sphinx, env, added, changed, removed) -> list[
 
 
 def resolve_public_name(app: Sphinx, env, node: addnodes.pending_xref, contnode: nodes.Element):
-    """Find `lth_tutorial.data.Dataset`, as annotations spell it, under `lth_tutorial.Dataset`."""
+    """Find a name as annotations spell it (with its room and module) under the root."""
     target = node.get("reftarget", "")
     if node.get("refdomain") != "py":
         return None
@@ -208,7 +208,7 @@ def resolve_public_name(app: Sphinx, env, node: addnodes.pending_xref, contnode:
 def results_listing() -> str:
     """Return Markdown with a section per experiment: by chapter, those not yet run at the end."""
     from lth_tutorial.experiments import EXPERIMENTS
-    from lth_tutorial.records import recorded
+    from lth_tutorial.results.records import recorded
 
     done = set(recorded())
     measured = [each for each in EXPERIMENTS if each.name in done]

@@ -23,15 +23,15 @@ from lth_tutorial.claims import (
     chapter_11,
     chapter_12,
 )
-from lth_tutorial.claims.rules import Claim, Effect, Measured, Setting, difference
-from lth_tutorial.records import load_rows, recorded, widen
-from lth_tutorial.results import Interval
+from lth_tutorial.claims.rules import Claim, Effect
+from lth_tutorial.results.intervals import Interval
+from lth_tutorial.results.records import load_rows, recorded, widen
 from lth_tutorial.runtime import choose
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["CLAIMS", "Claim", "Effect", "Measured", "Setting", "claims", "difference"]
+__all__ = ["Claim", "CLAIMS", "claims"]
 
 CLAIMS: tuple[Claim, ...] = (
     *chapter_01.CLAIMS,

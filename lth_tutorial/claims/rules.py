@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from lth_tutorial.results import (
+from lth_tutorial.results.intervals import (
     MINIMUM_REPLICATES,
     Interval,
     format_interval,

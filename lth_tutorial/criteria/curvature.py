@@ -17,9 +17,8 @@ from lth_tutorial.criteria.passes import (
     scoring_mode,
     training_chunks,
 )
-from lth_tutorial.criteria.weights import Scores
-from lth_tutorial.data import Dataset
-from lth_tutorial.masks import Mask
+from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.pruning.masks import Mask, Scores
 from lth_tutorial.runtime import choose
 
 _ELEMENTS = 20_000_000  # of gradients that are held at the same time: 80 MB

@@ -10,9 +10,8 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lth_tutorial.criteria.passes import check_finite, scoring_mode
-from lth_tutorial.criteria.weights import Scores
-from lth_tutorial.data import Dataset
-from lth_tutorial.masks import Mask, check_mask, prunable_weights
+from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.pruning.masks import Mask, Scores, check_mask, prunable_weights
 
 _SMALL = 1e-12  # the product of three such numbers is still a normal one in single precision
 _ONLY_ADD_AND_SCALE = (

@@ -14,9 +14,8 @@ from lth_tutorial.criteria.passes import (
     training_chunks,
 )
 from lth_tutorial.criteria.second_derivatives import LeanSecondDerivatives
-from lth_tutorial.criteria.weights import Scores
-from lth_tutorial.data import Dataset
-from lth_tutorial.masks import Mask
+from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.pruning.masks import Mask, Scores
 from lth_tutorial.runtime import is_whole
 
 

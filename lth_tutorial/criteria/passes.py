@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lth_tutorial.criteria.weights import Scores
-from lth_tutorial.data import Dataset, batch_indices
-from lth_tutorial.masks import Mask, check_mask, prunable_weights
+from lth_tutorial.data.dataset import Dataset, batch_indices
+from lth_tutorial.pruning.masks import Mask, Scores, check_mask, prunable_weights
 
 _CHUNK = 500
 

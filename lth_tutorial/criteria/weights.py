@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from lth_tutorial.data import generator_for
-from lth_tutorial.masks import Mask, check_mask
-from lth_tutorial.models import State
-
-Scores = dict[str, Tensor]
-"""Parameter name to float tensor, higher = keep."""
+from lth_tutorial.data.dataset import generator_for
+from lth_tutorial.pruning.masks import Mask, Scores, check_mask
+from lth_tutorial.states import State
 
 
 def magnitude_scores(state: State, mask: Mask) -> Scores:

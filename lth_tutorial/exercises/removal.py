@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lth_tutorial.exercises.outcome import OPEN, Check, NothingReturned, as_number, guarded
-from lth_tutorial.masks import Mask
+from lth_tutorial.pruning.masks import Mask
 
 FRACTION, ROUNDS = 0.3, 4
 

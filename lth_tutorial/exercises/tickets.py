@@ -15,8 +15,8 @@ from lth_tutorial.exercises.outcome import (
     guarded,
     mask_problem,
 )
-from lth_tutorial.masks import Mask
-from lth_tutorial.models import State
+from lth_tutorial.pruning.masks import Mask
+from lth_tutorial.states import State
 
 
 def rewind(fn: Callable[[nn.Module, State, Mask], None] | None = None) -> Check:

@@ -16,8 +16,7 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lth_tutorial.checkpoints import within
-from lth_tutorial.data import Dataset
+from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.experiments import (
     after_pruning,
     criteria,
@@ -28,8 +27,9 @@ from lth_tutorial.experiments import (
     winning_tickets,
 )
 from lth_tutorial.experiments.design import Experiment, scaled
-from lth_tutorial.records import lengthen
+from lth_tutorial.results.records import lengthen
 from lth_tutorial.runtime import choose, versions
+from lth_tutorial.training.checkpoints import within
 
 if TYPE_CHECKING:
     import pandas as pd

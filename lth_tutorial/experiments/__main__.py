@@ -11,8 +11,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from lth_tutorial.claims import claims
-from lth_tutorial.data import Dataset
-from lth_tutorial.datasets import load_dataset
+from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.data.sources import load_dataset
 from lth_tutorial.experiments import (
     EXPERIMENTS,
     Experiment,
@@ -24,7 +24,7 @@ from lth_tutorial.experiments import (
     scaled,
 )
 from lth_tutorial.experiments.tickets import has_tickets, pack_tickets
-from lth_tutorial.records import (
+from lth_tutorial.results.records import (
     check_writable,
     load_provenance,
     load_rows,

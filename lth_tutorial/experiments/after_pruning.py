@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lth_tutorial.config import IMPConfig, TrainConfig
-from lth_tutorial.data import Dataset
+from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.experiments.design import Experiment
-from lth_tutorial.retraining import WAYS, retraining_experiment
+from lth_tutorial.tickets.retraining import WAYS, retraining_experiment
+from lth_tutorial.training.config import IMPConfig, TrainConfig
 
 if TYPE_CHECKING:
     import pandas as pd

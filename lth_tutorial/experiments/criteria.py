@@ -9,22 +9,16 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from lth_tutorial.arms import lottery_experiment
-from lth_tutorial.before_training import METHODS, prune_before_training
-from lth_tutorial.checkpoints import within
-from lth_tutorial.config import IMPConfig, TrainConfig
-from lth_tutorial.criteria import (
-    Criterion,
-    Scores,
-    fisher_scores,
-    gradient_scores,
-    random_scores,
-)
-from lth_tutorial.data import Dataset
+from lth_tutorial.criteria import fisher_scores, gradient_scores, random_scores
+from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.experiments.design import Experiment
-from lth_tutorial.masks import Mask
-from lth_tutorial.models import snapshot, state_hash
+from lth_tutorial.pruning.masks import Criterion, Mask, Scores
 from lth_tutorial.runtime import choose
+from lth_tutorial.states import snapshot, state_hash
+from lth_tutorial.tickets.arms import lottery_experiment
+from lth_tutorial.tickets.before_training import METHODS, prune_before_training
+from lth_tutorial.training.checkpoints import within
+from lth_tutorial.training.config import IMPConfig, TrainConfig
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,10 +11,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from lth_tutorial.arms import ARMS, lottery_experiment
-from lth_tutorial.config import IMPConfig, TrainConfig
-from lth_tutorial.data import Dataset
-from lth_tutorial.instability import instability
+from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.stability.instability import instability
+from lth_tutorial.tickets.arms import ARMS, lottery_experiment
+from lth_tutorial.training.config import IMPConfig, TrainConfig
 
 if TYPE_CHECKING:
     import pandas as pd

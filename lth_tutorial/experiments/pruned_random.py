@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lth_tutorial.config import TrainConfig
-from lth_tutorial.data import Dataset
+from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.experiments.design import Experiment
 from lth_tutorial.theory import imitation_experiment, relu_network
+from lth_tutorial.training.config import TrainConfig
 
 if TYPE_CHECKING:
     import pandas as pd

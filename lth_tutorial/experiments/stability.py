@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lth_tutorial.config import IMPConfig, TrainConfig
-from lth_tutorial.data import Dataset
+from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.experiments.design import Experiment, InstabilityPart
-from lth_tutorial.rewinding import ARMS, rewinding_experiment
+from lth_tutorial.stability.rewinding import ARMS, rewinding_experiment
+from lth_tutorial.training.config import IMPConfig, TrainConfig
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,20 +9,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lth_tutorial.arms import OTHER_INITIALIZATION, model_builder
-from lth_tutorial.checkpoints import within
-from lth_tutorial.config import IMPConfig, Scope, TrainConfig
 from lth_tutorial.criteria import magnitude_scores
-from lth_tutorial.data import Dataset
-from lth_tutorial.evaluation import evaluate
+from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.experiments.design import Experiment, LotteryPart
-from lth_tutorial.lottery import converged, rewind_
-from lth_tutorial.masks import dense_mask, density
-from lth_tutorial.models import snapshot
-from lth_tutorial.pruning import prune
-from lth_tutorial.replicates import train_replicates
+from lth_tutorial.pruning.masks import dense_mask, density
+from lth_tutorial.pruning.prune import Scope, prune
+from lth_tutorial.states import snapshot
 from lth_tutorial.structured.experiment import structured_experiment
 from lth_tutorial.structured.scratch import stretched
+from lth_tutorial.tickets.arms import OTHER_INITIALIZATION, model_builder
+from lth_tutorial.tickets.lottery import converged, rewind_
+from lth_tutorial.training.checkpoints import within
+from lth_tutorial.training.config import IMPConfig, TrainConfig
+from lth_tutorial.training.evaluation import evaluate
+from lth_tutorial.training.replicates import train_replicates
 
 if TYPE_CHECKING:
     import pandas as pd

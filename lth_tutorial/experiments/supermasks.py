@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lth_tutorial.config import IMPConfig, TrainConfig
-from lth_tutorial.data import Dataset
+from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.experiments.design import Experiment
 from lth_tutorial.supermask.comparison import supermask_experiment
 from lth_tutorial.supermask.signs import signs_experiment
+from lth_tutorial.training.config import IMPConfig, TrainConfig
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lth_tutorial.checkpoints import within
-from lth_tutorial.data import Dataset
+from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.experiments.design import Experiment
 from lth_tutorial.experiments.supermasks import SupermaskPart
-from lth_tutorial.records import widen
+from lth_tutorial.results.records import widen
 from lth_tutorial.supermask import SupermaskConfig
 from lth_tutorial.supermask.comparison import ARMS, WEIGHTS, draw_models
 from lth_tutorial.supermask.packed import save_ticket
 from lth_tutorial.supermask.search import train_supermasks
 from lth_tutorial.supermask.shipped import SUFFIX
+from lth_tutorial.training.checkpoints import within
 
 if TYPE_CHECKING:
     import pandas as pd

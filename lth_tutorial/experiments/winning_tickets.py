@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lth_tutorial.config import IMPConfig, TrainConfig
 from lth_tutorial.experiments.design import Experiment, LotteryPart
+from lth_tutorial.training.config import IMPConfig, TrainConfig
 
 EXPERIMENTS = (
     Experiment(

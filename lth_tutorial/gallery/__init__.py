@@ -1,7 +1,8 @@
 """The gallery: what every named experiment measured, beside the papers' numbers.
 
-`papers` has the numbers of the papers, `figures` says which figures an experiment has; `gallery`
-puts them together with the verdicts and with how the record came about.
+The page *Results at full scale* is made from it. `papers` has the numbers of the papers, `figures`
+says which figures an experiment has; `gallery` puts them together with the verdicts and with how
+the record came about.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from lth_tutorial.claims import claims
 from lth_tutorial.experiments import Experiment, experiment, scaled
-from lth_tutorial.explore import png_uri
 from lth_tutorial.gallery.papers import NUMBERS, PaperNumber
-from lth_tutorial.records import load_rows, recorded, widen
-from lth_tutorial.results import Interval, format_number, t_interval
-from lth_tutorial.verdicts import verdicts
+from lth_tutorial.plotting.card import png_uri
+from lth_tutorial.results.intervals import Interval, format_number, t_interval
+from lth_tutorial.results.records import load_rows, recorded, widen
+from lth_tutorial.results.verdicts import verdicts
 
 if TYPE_CHECKING:
     import pandas as pd

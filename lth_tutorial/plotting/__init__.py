@@ -1,7 +1,8 @@
 """Figures: one function per kind, rows in, a matplotlib figure out.
 
-Nothing here runs an experiment; means and intervals come from `results`, so a reader gets the same
-numbers from the rows. Read `card` first: colours, markers and axes that all figures share.
+Chapters reach them as `lt.plotting.…`. Nothing here runs an experiment; means and intervals come
+from `results`, so a reader gets the same numbers from the rows. Read `card` first: colours, markers
+and axes that all figures share. The other modules are in the order of the chapters that need them.
 """
 
 from lth_tutorial.plotting.card import METHODS, VALUES, not_yet_run

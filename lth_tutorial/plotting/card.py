@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -223,3 +225,10 @@ def draw_legend(axes: Axes, title: str) -> None:
         columnspacing=1.2,
         handlelength=1.8,
     )
+
+
+def png_uri(figure: Figure) -> str:
+    """Return a figure as the address of an image that holds its own data."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130, facecolor="white", metadata={"Software": None})
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -15,7 +15,7 @@ from lth_tutorial.plotting.card import (
     new_figure,
     value_label,
 )
-from lth_tutorial.results import summarize
+from lth_tutorial.results.intervals import summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

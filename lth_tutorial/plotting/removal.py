@@ -15,15 +15,15 @@ from lth_tutorial.plotting.card import (
     value_label,
 )
 from lth_tutorial.plotting.images import _draw_mask
-from lth_tutorial.results import summarize
+from lth_tutorial.results.intervals import summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-    from lth_tutorial.masks import Mask
-    from lth_tutorial.models import State
+    from lth_tutorial.pruning.masks import Mask
+    from lth_tutorial.states import State
 
 
 def weights_and_accuracy(

@@ -15,7 +15,7 @@ from lth_tutorial.plotting.card import (
     new_figure,
     replicates_note,
 )
-from lth_tutorial.results import summarize
+from lth_tutorial.results.intervals import summarize
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

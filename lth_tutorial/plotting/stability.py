@@ -12,14 +12,14 @@ from lth_tutorial.plotting.card import (
     draw_legend,
     new_figure,
 )
-from lth_tutorial.results import summarize
+from lth_tutorial.results.intervals import summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-    from lth_tutorial.landscape import Plane
+    from lth_tutorial.stability.landscape import Plane
 
 NETWORK_COLOURS = ("#0072B2", "#DD7711", "#009E73", "#A6428A", "#7A4419")
 STABLE = 0.02

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lth_tutorial.plotting.card import FONT, METHODS, draw_band, new_figure
-from lth_tutorial.results import summarize
+from lth_tutorial.results.intervals import summarize
 from lth_tutorial.runtime import choose
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from lth_tutorial.plotting.card import (
     replicates_note,
     value_label,
 )
-from lth_tutorial.results import summarize, t_interval
+from lth_tutorial.results.intervals import summarize, t_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

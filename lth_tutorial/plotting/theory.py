@@ -18,7 +18,7 @@ from lth_tutorial.plotting.card import (
     new_figure,
     value_label,
 )
-from lth_tutorial.results import summarize
+from lth_tutorial.results.intervals import summarize
 from lth_tutorial.theory import Subset, typical_error
 
 if TYPE_CHECKING:

@@ -18,7 +18,13 @@ from lth_tutorial.plotting.card import (
     scale_of,
     value_label,
 )
-from lth_tutorial.results import check_margin, matching, pair_seeds, paired_difference, summarize
+from lth_tutorial.results.intervals import (
+    check_margin,
+    matching,
+    pair_seeds,
+    paired_difference,
+    summarize,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

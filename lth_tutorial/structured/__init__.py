@@ -1,8 +1,9 @@
 """Structured pruning: whole neurons, filters and attention heads, and what removing them buys.
 
-Read `units` first (what belongs together), then `removal` (a smaller network), `cost` (what it
-saves, measured) and `scratch` (the same small network, trained from new weights). `tracing`
-follows units through a network.
+Chapters 3 and 5 use it. Read `units` first (what belongs together), then `removal` (a smaller
+network), `cost` (what it saves, measured) and `scratch` (the same small network, trained from new
+weights). `tracing` follows units through a network, and `experiment` compares criteria for units
+over many seeds.
 """
 
 from lth_tutorial.structured.cost import cost_table, flops

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from lth_tutorial.groups import SingleModel
 from lth_tutorial.runtime import is_whole
+from lth_tutorial.training.groups import SingleModel
 
 if TYPE_CHECKING:
     import pandas as pd

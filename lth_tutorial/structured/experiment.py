@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from lth_tutorial.arms import model_builder
-from lth_tutorial.checkpoints import claim_folder, describe_model, within
-from lth_tutorial.config import Scope, TrainConfig
-from lth_tutorial.data import Dataset
-from lth_tutorial.evaluation import evaluate
-from lth_tutorial.lottery import converged
-from lth_tutorial.masks import density
-from lth_tutorial.outcome import TrainResult
-from lth_tutorial.pruning import LayerCollapseWarning, prune
-from lth_tutorial.replicates import train_replicates
+from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.pruning.masks import density
+from lth_tutorial.pruning.prune import LayerCollapseWarning, Scope, prune
 from lth_tutorial.runtime import choose, progress_bar
 from lth_tutorial.structured.cost import flops
 from lth_tutorial.structured.removal import remove_units, unit_mask
 from lth_tutorial.structured.scratch import scratch
 from lth_tutorial.structured.units import all_units, unit_groups, unit_scores
+from lth_tutorial.tickets.arms import model_builder
+from lth_tutorial.tickets.lottery import converged
+from lth_tutorial.training.checkpoints import claim_folder, describe_model, within
+from lth_tutorial.training.config import TrainConfig
+from lth_tutorial.training.evaluation import evaluate
+from lth_tutorial.training.outcome import TrainResult
+from lth_tutorial.training.replicates import train_replicates
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from lth_tutorial.masks import Mask, apply_mask_, check_mask, dense_mask, prunable_weights
+from lth_tutorial.networks.transformer import Attention
+from lth_tutorial.pruning.masks import Mask, apply_mask_, check_mask, dense_mask, prunable_weights
 from lth_tutorial.runtime import choose
 from lth_tutorial.structured.units import UnitGroup, Units, unit_groups
-from lth_tutorial.transformer import Attention
 
 TOLERANCE = 1e-3
 """Largest difference of outputs that counts as rounding, as a share of the largest output."""

@@ -14,15 +14,15 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from lth_tutorial.arms import OTHER_INITIALIZATION
-from lth_tutorial.checkpoints import within
-from lth_tutorial.config import TrainConfig
-from lth_tutorial.data import Dataset
-from lth_tutorial.models import reinitialize
-from lth_tutorial.outcome import TrainResult
-from lth_tutorial.replicates import train_replicates
+from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.networks.build import reinitialize
 from lth_tutorial.runtime import choose
 from lth_tutorial.structured.cost import flops
+from lth_tutorial.tickets.arms import OTHER_INITIALIZATION
+from lth_tutorial.training.checkpoints import within
+from lth_tutorial.training.config import TrainConfig
+from lth_tutorial.training.outcome import TrainResult
+from lth_tutorial.training.replicates import train_replicates
 
 BUDGETS = ("epochs", "flops")
 

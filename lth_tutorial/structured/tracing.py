@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from lth_tutorial.transformer import Attention
+from lth_tutorial.networks.transformer import Attention
 
 NO_UNIT = -1
 """The label of elements that belong to no unit: the network's input, or a parameter."""
@@ -244,7 +244,7 @@ def _through_function(trace: Trace, name: str, apply: Callable, what: str, *args
         return tensors[0]
     raise UntraceableError(
         f"cannot follow units through {what}: whether a unit can be removed before it is not "
-        f"known. Attention can be traced as lth_tutorial.transformer.Attention"
+        f"known. Attention can be traced as lth_tutorial.networks.transformer.Attention"
     )
 
 

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from lth_tutorial.criteria import Scores, random_scores
+from lth_tutorial.criteria import random_scores
+from lth_tutorial.networks.transformer import Attention
+from lth_tutorial.pruning.masks import Scores
 from lth_tutorial.runtime import choose
 from lth_tutorial.structured.tracing import Trace, UntraceableError, trace_units
-from lth_tutorial.transformer import Attention
 
 Units = dict[str, Tensor]
 """Group name to boolean tensor over its units, True = kept."""

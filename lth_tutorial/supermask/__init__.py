@@ -1,14 +1,15 @@
 """Strong tickets: networks that are never trained, only chosen from.
 
-Chapters 10 and 12 use this package. Read `selection` first (which scores are the highest), then
+Chapters 10 and 12 use this room. Read `selection` first (which scores are the highest), then
 `frozen` (the weights that stay), `weights` (from scores to what a network computes with), `group`
-and `search` (the training of the scores), `zhou` (masks and signs of trained tickets) and `packed`
-(a ticket of one bit per weight; `shipped` has those that come with the package).
+and `search` (the training of the scores), `zhou` and `signs` (masks and signs of trained tickets)
+and `packed` (a ticket of one bit per weight; `shipped` has those that come with the package).
+`comparison` puts supermasks beside trained networks over many seeds.
 """
 
 from lth_tutorial.supermask.comparison import supermask_experiment
 from lth_tutorial.supermask.design import SupermaskConfig
-from lth_tutorial.supermask.frozen import draw_scores, kaiming_normal_, signed_constant_
+from lth_tutorial.supermask.frozen import kaiming_normal_, signed_constant_
 from lth_tutorial.supermask.packed import TicketSize, load_ticket, save_ticket
 from lth_tutorial.supermask.search import (
     Supermask,
@@ -24,7 +25,6 @@ from lth_tutorial.supermask.signs import signs_experiment
 from lth_tutorial.supermask.zhou import large_final_mask, replace_kept, rescale_kept
 
 __all__ = [
-    "draw_scores",
     "supermask_experiment",
     "signs_experiment",
     "TicketSize",

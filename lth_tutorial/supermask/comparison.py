@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import nn
 
-from lth_tutorial.arms import model_builder
-from lth_tutorial.checkpoints import within
-from lth_tutorial.config import TrainConfig
-from lth_tutorial.data import Dataset
-from lth_tutorial.evaluation import evaluate
-from lth_tutorial.layers import with_batch_norm
-from lth_tutorial.masks import density
-from lth_tutorial.outcome import TrainResult
-from lth_tutorial.replicates import train_replicates
+from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.networks.layers import with_batch_norm
+from lth_tutorial.pruning.masks import density
 from lth_tutorial.runtime import choose, is_whole, progress_bar
 from lth_tutorial.supermask.design import SupermaskConfig, check_design
 from lth_tutorial.supermask.frozen import kaiming_normal_, signed_constant_
 from lth_tutorial.supermask.search import Supermask, train_supermasks
+from lth_tutorial.tickets.arms import model_builder
+from lth_tutorial.training.checkpoints import within
+from lth_tutorial.training.config import TrainConfig
+from lth_tutorial.training.evaluation import evaluate
+from lth_tutorial.training.outcome import TrainResult
+from lth_tutorial.training.replicates import train_replicates
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import nn
 
-from lth_tutorial.config import SCOPES, Scope
+from lth_tutorial.pruning.prune import SCOPES, Scope
 from lth_tutorial.runtime import choose
 from lth_tutorial.supermask.frozen import maskable_weights
 from lth_tutorial.supermask.selection import check_keep, kept_count

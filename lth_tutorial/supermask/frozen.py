@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lth_tutorial.data import generator_for
-from lth_tutorial.masks import shared_weights
+from lth_tutorial.data.dataset import generator_for
+from lth_tutorial.pruning.masks import shared_weights
 from lth_tutorial.runtime import is_whole
 from lth_tutorial.supermask.selection import check_keep
 

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lth_tutorial.data import generator_for
-from lth_tutorial.groups import SingleModel, Stack
+from lth_tutorial.data.dataset import generator_for
 from lth_tutorial.supermask.design import SupermaskConfig, batch_norm_parameters
 from lth_tutorial.supermask.frozen import draw_scores, maskable_weights
 from lth_tutorial.supermask.weights import (
@@ -26,6 +25,7 @@ from lth_tutorial.supermask.weights import (
     rescaling,
     signs,
 )
+from lth_tutorial.training.groups import SingleModel, Stack
 
 SCORE = "score of "
 

@@ -19,10 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lth_tutorial.layers import with_sign_activations
-from lth_tutorial.models import State, state_hash
-from lth_tutorial.records import write_atomically
-from lth_tutorial.runtime import choose
+from lth_tutorial.networks.layers import with_sign_activations
+from lth_tutorial.runtime import choose, write_atomically
+from lth_tutorial.states import State, state_hash
 from lth_tutorial.supermask.design import SupermaskConfig
 from lth_tutorial.supermask.frozen import kaiming_normal_, maskable_weights, signed_constant_
 from lth_tutorial.supermask.search import Supermask, effective_weights

@@ -14,24 +14,23 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lth_tutorial.checkpoints import claim_folder, describe_model, within
-from lth_tutorial.config import Scope, TrainConfig
-from lth_tutorial.criteria import Scores
-from lth_tutorial.data import Dataset
-from lth_tutorial.evaluation import evaluate_group
-from lth_tutorial.failures import Tick, in_parts
-from lth_tutorial.groups import can_stack
-from lth_tutorial.layers import with_sign_activations
-from lth_tutorial.masks import Mask, check_mask
-from lth_tutorial.models import State, snapshot, state_hash
-from lth_tutorial.outcome import DivergenceWarning, divergence_message
-from lth_tutorial.pruning import LayerCollapseWarning
+from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.networks.layers import with_sign_activations
+from lth_tutorial.pruning.masks import Mask, Scores, check_mask
+from lth_tutorial.pruning.prune import LayerCollapseWarning, Scope
 from lth_tutorial.runtime import is_whole, progress_bar, tick
+from lth_tutorial.states import State, snapshot, state_hash
 from lth_tutorial.supermask.design import SupermaskConfig, check_design
 from lth_tutorial.supermask.frozen import maskable_weights
 from lth_tutorial.supermask.group import SCORE, MaskedGroup
 from lth_tutorial.supermask.weights import signs
-from lth_tutorial.training import fit
+from lth_tutorial.training.checkpoints import claim_folder, describe_model, within
+from lth_tutorial.training.config import TrainConfig
+from lth_tutorial.training.evaluation import evaluate_group
+from lth_tutorial.training.failures import Tick, in_parts
+from lth_tutorial.training.groups import can_stack
+from lth_tutorial.training.loop import fit
+from lth_tutorial.training.outcome import DivergenceWarning, divergence_message
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from lth_tutorial.datasets import load_dataset
-from lth_tutorial.layers import with_batch_norm
-from lth_tutorial.models import build_model
+from lth_tutorial.data.sources import load_dataset
+from lth_tutorial.networks.build import build_model
+from lth_tutorial.networks.layers import with_batch_norm
 from lth_tutorial.runtime import choose
 from lth_tutorial.supermask.packed import load_ticket, read_ticket
 

@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from lth_tutorial.arms import model_builder
-from lth_tutorial.checkpoints import (
+from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.pruning.masks import dense_mask, density, masked_state, shuffle_within_layers
+from lth_tutorial.runtime import is_whole, progress_bar
+from lth_tutorial.states import State
+from lth_tutorial.supermask.zhou import large_final_mask, replace_kept, rescale_kept
+from lth_tutorial.tickets.arms import model_builder
+from lth_tutorial.tickets.lottery import IMPRound, imp_rounds, train_all
+from lth_tutorial.training.checkpoints import (
     claim_folder,
     describe_model,
     read_checked_json,
     within,
     write_checked_json,
 )
-from lth_tutorial.config import IMPConfig, TrainConfig
-from lth_tutorial.data import Dataset
-from lth_tutorial.evaluation import evaluate
-from lth_tutorial.lottery import IMPRound, imp_rounds, train_all
-from lth_tutorial.masks import dense_mask, density, masked_state, shuffle_within_layers
-from lth_tutorial.models import State
-from lth_tutorial.runtime import is_whole, progress_bar
-from lth_tutorial.supermask.zhou import large_final_mask, replace_kept, rescale_kept
+from lth_tutorial.training.config import IMPConfig, TrainConfig
+from lth_tutorial.training.evaluation import evaluate
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from lth_tutorial.config import Scope
+from lth_tutorial.pruning.prune import Scope
 from lth_tutorial.supermask.selection import kept_count, largest
 
 

@@ -6,13 +6,11 @@ from typing import Literal
 
 import torch
 
-from lth_tutorial.config import Scope
-from lth_tutorial.criteria import Scores
-from lth_tutorial.data import generator_for
-from lth_tutorial.masks import Mask, check_mask
-from lth_tutorial.models import State
-from lth_tutorial.pruning import keep_best
+from lth_tutorial.data.dataset import generator_for
+from lth_tutorial.pruning.masks import Mask, Scores, check_mask
+from lth_tutorial.pruning.prune import Scope, keep_best
 from lth_tutorial.runtime import choose
+from lth_tutorial.states import State
 from lth_tutorial.supermask.selection import kept_count
 from lth_tutorial.supermask.weights import rescaling, signs
 

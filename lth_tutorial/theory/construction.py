@@ -17,9 +17,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lth_tutorial.data import Dataset, generator_for
-from lth_tutorial.masks import Mask, apply_mask_
-from lth_tutorial.networks import kaiming_normal_, mlp
+from lth_tutorial.data.dataset import Dataset, generator_for
+from lth_tutorial.networks.architectures import kaiming_normal_, mlp
+from lth_tutorial.pruning.masks import Mask, apply_mask_
 from lth_tutorial.runtime import choose, is_whole
 from lth_tutorial.theory.subsets import LARGEST, best_single, best_subset
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from lth_tutorial.checkpoints import within
-from lth_tutorial.config import TrainConfig
-from lth_tutorial.data import Dataset, generator_for
-from lth_tutorial.evaluation import evaluate
-from lth_tutorial.masks import apply_mask_, density, shuffle_within_layers
-from lth_tutorial.replicates import train_replicates
+from lth_tutorial.data.dataset import Dataset, generator_for
+from lth_tutorial.pruning.masks import apply_mask_, density, shuffle_within_layers
 from lth_tutorial.runtime import choose, is_whole
 from lth_tutorial.theory.construction import check_imitation, output_error, prune_random_network
 from lth_tutorial.theory.subsets import best_single, best_subset, random_products
+from lth_tutorial.training.checkpoints import within
+from lth_tutorial.training.config import TrainConfig
+from lth_tutorial.training.evaluation import evaluate
+from lth_tutorial.training.replicates import train_replicates
 
 if TYPE_CHECKING:
     import pandas as pd

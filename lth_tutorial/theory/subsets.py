@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lth_tutorial.data import generator_for
+from lth_tutorial.data.dataset import generator_for
 from lth_tutorial.runtime import is_whole
 
 LARGEST = 44

@@ -8,7 +8,8 @@ import time
 import pytest
 
 import lth_tutorial as lt
-from lth_tutorial import groups, together
+from lth_tutorial.tickets import together
+from lth_tutorial.training import groups
 
 pytestmark = pytest.mark.bench
 

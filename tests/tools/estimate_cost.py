@@ -16,14 +16,14 @@ from dataclasses import replace
 import torch
 
 import lth_tutorial as lt
-import lth_tutorial.replicates
 import lth_tutorial.supermask.search
-import lth_tutorial.training
+import lth_tutorial.training.loop
+import lth_tutorial.training.replicates
 from lth_tutorial.experiments import EXPERIMENTS, Experiment, experiment, run
-from lth_tutorial.outcome import SNAPSHOT
-from lth_tutorial.progress import Run
-from lth_tutorial.steps import apply_masks, masked_parameters
 from lth_tutorial.structured.cost import flops
+from lth_tutorial.training.outcome import SNAPSHOT
+from lth_tutorial.training.progress import Run
+from lth_tutorial.training.steps import apply_masks, masked_parameters
 
 SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 
@@ -79,7 +79,11 @@ def count(design: Experiment) -> Counting:
     y = torch.arange(300) % 10
     data = lt.make_dataset(design.dataset, (x, y), (x[:20], y[:20]), (x[:20], y[:20]))
     counting = Counting()
-    modules = (lth_tutorial.replicates, lth_tutorial.supermask.search, lth_tutorial.training)
+    modules = (
+        lth_tutorial.training.replicates,
+        lth_tutorial.supermask.search,
+        lth_tutorial.training.loop,
+    )
     before = [module.fit for module in modules]
     try:
         for module in modules:

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 import lth_tutorial as lt
-from lth_tutorial import checkpoints
+from lth_tutorial.training import checkpoints
 
 CHECKPOINT_EVERY_S = 0.01
 

@@ -1,0 +1,27 @@
+"""Data sets as tensors on one device, and what may be done to them.
+
+Every experiment of every chapter begins with a `Dataset`: read `dataset` first, it also fixes the
+order in which examples are visited. `sources` loads data sets by name (the digits of the live cells
+lie in the package; MNIST and CIFAR-10 are downloaded or read from a folder). `corruption` spoils
+data on purpose, for the sanity checks of chapter 8.
+"""
+
+from lth_tutorial.data.corruption import (
+    corrupt_data,
+)
+from lth_tutorial.data.dataset import (
+    Dataset,
+    batch_indices,
+    make_dataset,
+)
+from lth_tutorial.data.sources import (
+    load_dataset,
+)
+
+__all__ = [
+    "Dataset",
+    "make_dataset",
+    "batch_indices",
+    "load_dataset",
+    "corrupt_data",
+]

@@ -1,0 +1,29 @@
+"""Networks by name, initialised from a seed, and the layers that chapters put into them.
+
+`build` gives a network by its name and draws its weights; `architectures` has the fully connected
+and convolutional ones of the papers, `transformer` a small vision transformer. `layers` turns a
+network into one with batch norm or with one-bit activations (chapter 12). Nothing in the package
+needs these networks: every function takes any `torch.nn.Module`.
+"""
+
+from lth_tutorial.networks.architectures import (
+    mlp,
+)
+from lth_tutorial.networks.build import (
+    build_model,
+    reinitialize,
+)
+from lth_tutorial.networks.layers import (
+    SignActivation,
+    with_batch_norm,
+    with_sign_activations,
+)
+
+__all__ = [
+    "build_model",
+    "reinitialize",
+    "mlp",
+    "SignActivation",
+    "with_batch_norm",
+    "with_sign_activations",
+]

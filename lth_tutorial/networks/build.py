@@ -1,0 +1,116 @@
+"""Networks by name, initialised from a seed of their own, and copies of their weights.
+
+LeNet-300-100 is the fully connected network of the first lottery ticket paper; the live cells use
+smaller ones of the same shape, which train in a second. Functions of this package take any
+`torch.nn.Module`; `networks` defines only those that the chapters use.
+"""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import nn
+
+from lth_tutorial.data.dataset import Dataset, generator_for
+from lth_tutorial.networks.architectures import (
+    VGG_WIDTHS,
+    ResNet,
+    conv_n,
+    glorot_normal_,
+    kaiming_normal_,
+    mlp,
+    vgg,
+    vgg_small,
+)
+from lth_tutorial.networks.transformer import VisionTransformer
+from lth_tutorial.runtime import choose
+
+MODELS = (
+    "lenet_300_100", "mlp_WIDTH_WIDTH_…", "mlp_bn_WIDTH_WIDTH_…", "conv_2", "conv_4", "conv_6",
+    "conv_8", "resnet_20", "resnet_18", "vgg_11", "vgg_16", "vgg_small", "vgg_tiny",
+    "vit_WIDTH_HEADS_DEPTH",
+)  # fmt: skip
+RESNETS = {
+    "resnet_20": ((16, 3), (32, 3), (64, 3)),
+    "resnet_18": ((64, 2), (128, 2), (256, 2), (512, 2)),
+}
+
+_MNIST, _CIFAR = (1, 28, 28), (3, 32, 32)
+
+
+def build_model(name: str, *, seed: int, data: Dataset | None = None) -> nn.Module:
+    """Return a network whose initial weights belong to `seed` alone.
+
+    Args:
+        name: "lenet_300_100" (two hidden layers of 300 and 100 units; Frankle & Carbin 2019), or
+            "mlp_100_50" and the like: fully connected with the hidden widths in the name, and
+            "mlp_bn_64_64": the same with batch norm before every ReLU; "conv_2", "conv_4",
+            "conv_6", "conv_8"; "resnet_20", "resnet_18"; "vgg_11", "vgg_16", "vgg_small",
+            "vgg_tiny" (see `networks`); "vit_32_4_2" and the like: a vision transformer with the
+            width, the heads and the number of blocks in the name (see `transformer`).
+        seed: draws the initial weights. The global random state is neither read nor changed.
+        data: gives the shape of one example and the number of classes; default the papers': MNIST
+            for fully connected networks, CIFAR-10 for the others.
+
+    LeNet, its kind and Conv-N are drawn Glorot normal as in the first lottery ticket paper, the
+    transformer too; ResNet and VGG Kaiming normal; biases are zero.
+
+    Raises:
+        ValueError: for an unknown name, images too small for the network, or heads that do not
+            divide the width.
+    """
+    vit = re.fullmatch(r"vit_([1-9]\d*)_([1-9]\d*)_([1-9]\d*)", str(name))
+    widths = re.fullmatch(r"(?:mlp(_bn)?|lenet(?=_300_100$))((?:_[1-9]\d*)+)", str(name))
+    if widths is None and vit is None:
+        choose("model", name, MODELS)
+    default = _MNIST if widths else _CIFAR
+    shape, classes = (data.shape, data.num_classes) if data else (default, 10)
+    if widths is None and len(shape) != 3:
+        raise ValueError(f"{name} takes images (channels, height, width); got examples of {shape}")
+    with torch.random.fork_rng(devices=[]):  # PyTorch's own initialisation, which is overwritten
+        if widths:
+            hidden = [int(width) for width in widths.group(2).split("_")[1:]]
+            sizes = (torch.Size(shape).numel(), *hidden, classes)
+            model: nn.Module = mlp(sizes, batch_norm=widths.group(1) is not None)
+        elif vit:
+            width, heads, depth = (int(size) for size in vit.groups())
+            model = VisionTransformer(width, heads, depth, shape, classes)
+        elif name.startswith("conv_"):
+            model = conv_n(int(name.removeprefix("conv_")), shape, classes)
+        elif name in RESNETS:
+            model = ResNet(RESNETS[name], shape, classes)
+        elif name == "vgg_small":
+            model = vgg_small(shape, classes)
+        else:
+            model = vgg(VGG_WIDTHS[name], shape, classes)
+    kaiming = name in RESNETS or name.startswith("vgg")
+    model.initialization = kaiming_normal_ if kaiming else glorot_normal_
+    reinitialize(model, seed)
+    return model
+
+
+def reinitialize(model: nn.Module, seed: int) -> None:
+    """Draw all of the model's weights anew, in place, from `seed`.
+
+    Models of this package are drawn as `build_model` draws them. In any other model each module
+    is asked to `reset_parameters()`, PyTorch's own convention.
+
+    Raises:
+        ValueError: if a module owns parameters and has no `reset_parameters`.
+    """
+    if hasattr(model, "initialization"):
+        model.initialization(model, generator_for("initial weights", seed))
+        return
+    for name, module in model.named_modules():
+        owns = any(True for _ in module.parameters(recurse=False))
+        if owns and not hasattr(module, "reset_parameters"):
+            raise ValueError(
+                f"cannot re-initialise {name or 'the model'!r} ({type(module).__name__}): it has "
+                f"parameters but no reset_parameters(); give it one"
+            )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for module in model.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()

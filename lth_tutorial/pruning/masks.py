@@ -1,0 +1,203 @@
+"""Masks: which weights a pruned network keeps.
+
+A mask is a dictionary from parameter name to a boolean tensor of the weight's shape, True where
+the weight is kept. It lives outside the model: `apply_mask_` sets pruned weights to zero, `train`
+keeps them there, and nothing about the model itself changes. Only weight matrices and kernels are
+prunable; biases and normalisation parameters never appear in a mask.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lth_tutorial.data.dataset import Dataset, generator_for
+from lth_tutorial.runtime import choose
+from lth_tutorial.states import State
+
+Mask = dict[str, Tensor]
+"""Parameter name to boolean tensor, True = kept."""
+
+Scores = dict[str, Tensor]
+"""Parameter name to float tensor, higher = keep."""
+
+Criterion = Callable[[nn.Module, Dataset, Mask], Scores]
+"""What scores the weights that a mask keeps: `snip_scores` and the like."""
+
+
+def prunable_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return the model's prunable weights by parameter name.
+
+    They are the weights with two or more dimensions; embedding tables and normalisation layers
+    are left alone. Whether a weight is trained or frozen makes no difference.
+
+    Raises:
+        ValueError: if the model has none.
+    """
+    spared = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, nn.Embedding) or "Norm" in type(module).__name__
+        for parameter in module.parameters(recurse=False)
+    }
+    weights = {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if parameter.ndim >= 2 and "weight" in name and id(parameter) not in spared
+    }
+    if not weights:
+        raise ValueError(
+            f"{type(model).__name__} has no prunable weights; a model needs at least one "
+            f"linear or convolutional layer"
+        )
+    return weights
+
+
+def shared_weights(model: nn.Module) -> list[str]:
+    """Return the names of parameters that stand in several places of the model."""
+    places = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
+    return [name for name, p in model.named_parameters() if places[id(p)] > 1]
+
+
+def dense_mask(model: nn.Module) -> Mask:
+    """Return the mask that keeps every prunable weight.
+
+    Raises:
+        ValueError: if the model has no prunable weights.
+    """
+    weights = prunable_weights(model)
+    return {name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()}
+
+
+def check_mask(mask: Mask, weights: Mapping[str, Tensor]) -> None:
+    """Raise unless `mask` has exactly the names, shapes and device of the prunable `weights`.
+
+    Raises:
+        ValueError: naming the first entry that does not fit, and what would.
+        TypeError: if an entry is not a boolean tensor.
+    """
+    for name in mask:
+        choose("layer in the mask:", name, weights)
+    missing = [name for name in weights if name not in mask]
+    if missing:
+        raise ValueError(
+            f"the mask says nothing about {', '.join(missing)}; a mask names every prunable "
+            f"weight (all True where nothing is pruned: see dense_mask)"
+        )
+    check_boolean(mask)
+    for name, kept in mask.items():
+        if kept.shape != weights[name].shape:
+            raise ValueError(
+                f"mask[{name!r}] has shape {tuple(kept.shape)}; the weight has "
+                f"{tuple(weights[name].shape)}"
+            )
+        if kept.device != weights[name].device:
+            raise ValueError(
+                f"mask[{name!r}] is on {kept.device}, the weight on {weights[name].device}"
+            )
+
+
+def check_boolean(mask: Mask) -> None:
+    """Raise a TypeError unless every entry is a boolean tensor, a ValueError if there is none."""
+    if not mask:
+        raise ValueError("the mask is empty; dense_mask(model) makes one that keeps everything")
+    for name, kept in mask.items():
+        if not isinstance(kept, Tensor) or kept.dtype != torch.bool:
+            got = kept.dtype if isinstance(kept, Tensor) else type(kept).__name__
+            raise TypeError(f"mask[{name!r}] is {got}; a mask is boolean, True = kept")
+
+
+def apply_mask_(model: nn.Module, mask: Mask) -> None:
+    """Set the model's pruned weights to exactly zero, in place.
+
+    This does not keep them there: an optimiser step may revive them. `train(…, mask=mask)` does.
+
+    Raises:
+        ValueError, TypeError: if the mask does not fit the model (see `check_mask`).
+    """
+    weights = prunable_weights(model)
+    check_mask(mask, weights)
+    with torch.no_grad():
+        for name, kept in mask.items():
+            weights[name].masked_fill_(~kept, 0.0)
+
+
+def masked_state(state: State, mask: Mask) -> State:
+    """Return a copy of `state` with its pruned weights set to exactly zero."""
+    return {
+        name: tensor.masked_fill(~mask[name], 0.0) if name in mask else tensor.clone()
+        for name, tensor in state.items()
+    }
+
+
+def density(mask: Mask) -> float:
+    """Return the share of prunable weights that the mask keeps, in [0, 1]."""
+    check_boolean(mask)
+    return sum(int(kept.sum()) for kept in mask.values()) / sum(m.numel() for m in mask.values())
+
+
+def layer_densities(mask: Mask) -> dict[str, float]:
+    """Return the share of weights kept in each layer, in [0, 1], by parameter name."""
+    return {name: int(kept.sum()) / kept.numel() for name, kept in mask.items()}
+
+
+def overlap(a: Mask, b: Mask) -> float:
+    """Return the Jaccard index of the weights two masks keep, in [0, 1].
+
+    Two random masks of density d overlap by about d / (2 - d), not by 0: compare with that.
+
+    Raises:
+        ValueError: if the masks belong to different networks.
+    """
+    check_mask(a, b)
+    both = sum(int((a[name] & b[name]).sum()) for name in a)
+    either = sum(int((a[name] | b[name]).sum()) for name in a)
+    return both / either if either else 1.0
+
+
+def shuffle_within_layers(mask: Mask, seed: int) -> Mask:
+    """Return a random mask that keeps as many weights in every layer as `mask` does.
+
+    The control that asks whether it matters *which* weights survive, or only how many per layer.
+    """
+    shuffled = {}
+    for i, (name, kept) in enumerate(mask.items()):
+        order = torch.randperm(kept.numel(), generator=generator_for("shuffled mask", seed, i)).to(
+            kept.device
+        )
+        shuffled[name] = kept.flatten()[order].view_as(kept)
+    return shuffled
+
+
+def save_mask(mask: Mask, path: str | Path) -> None:
+    """Write a mask to a safetensors file; the file appears whole or not at all."""
+    from safetensors.torch import save
+
+    from lth_tutorial.runtime import write_atomically
+
+    write_atomically(path, save({name: kept.contiguous() for name, kept in mask.items()}))
+
+
+def load_mask(path: str | Path) -> Mask:
+    """Return the mask that `save_mask` wrote, on the CPU.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is not a mask, or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    raw = Path(path).read_bytes()
+    try:
+        mask = load(raw)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or not a safetensors file: {error}") from error
+    wrong = [name for name, kept in mask.items() if kept.dtype != torch.bool]
+    if wrong or not mask:
+        raise ValueError(f"{path} is not a mask: {wrong or 'it'} holds no boolean tensor")
+    return mask

@@ -1,0 +1,182 @@
+"""Pruning before training, beside what it has to beat: chapter 8's experiment.
+
+`prune_before_training` masks untrained networks by several methods, trains them under their
+masks, and returns rows like those of `lottery_experiment`. A check spoils one thing on the way:
+the data that a method looks at, the places of its mask, or the initial weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from lth_tutorial.criteria import (
+    connected_weights,
+    grasp_scores,
+    magnitude_scores,
+    random_scores,
+    snip_scores,
+    synflow_scores,
+)
+from lth_tutorial.data.corruption import CORRUPTIONS, corrupt_data
+from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.pruning.masks import Mask, dense_mask, density, shuffle_within_layers
+from lth_tutorial.pruning.prune import keep_best
+from lth_tutorial.pruning.schedules import layer_counts, prune_to_density
+from lth_tutorial.runtime import choose, is_whole, progress_bar
+from lth_tutorial.states import State, snapshot
+from lth_tutorial.tickets.arms import OTHER_INITIALIZATION, model_builder
+from lth_tutorial.tickets.lottery import converged, train_all
+from lth_tutorial.training.checkpoints import claim_folder, describe_model, within
+from lth_tutorial.training.config import TrainConfig
+from lth_tutorial.training.evaluation import evaluate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+METHODS = ("random", "smart", "magnitude", "snip", "grasp", "synflow", "after_training")
+CHECKS = ("shuffled", "reinit", *CORRUPTIONS)
+
+
+def prune_before_training(
+    model: str | Callable[[int], nn.Module],
+    data: Dataset,
+    config: TrainConfig,
+    *,
+    densities: Sequence[float],
+    arms: Sequence[str] = METHODS,
+    seeds: Sequence[int] = range(8),
+    synflow_rounds: int = 100,
+    workdir: str | Path | None = None,
+) -> pd.DataFrame:
+    """Prune untrained networks by several methods and train them; one row per arm, seed, density.
+
+    Args:
+        model: a name for `build_model`, or a function from a seed to a module.
+        densities: shares of weights to keep, each in (0, 1).
+        arms: methods, or "method/check". The methods are "random" (over the whole network),
+            "smart" (random with smart ratios), "magnitude", "snip", "grasp" (one step, all
+            training examples), "synflow" (`synflow_rounds` steps), and for comparison
+            "after_training": the largest weights of the *trained* network, put back to their
+            initial values. The checks are "shuffled" (the mask, within its layers), "reinit"
+            (the mask on another initialisation), and, for the data that a method looks at,
+            "random_labels", "shuffled_pixels" and "half".
+        seeds: replicates; a seed draws initial weights, data order, and whatever is random.
+        workdir: folder to continue from if the run is killed.
+
+    Returns:
+        A frame with the columns arm, seed, round (0 is the dense network, the same row in every
+        arm; then the densities in order), density, accuracy (test, [0, 1]; missing where training
+        diverged), train_accuracy and connected (share of all weights that are kept *and* lie on a
+        path from input to output).
+
+    Raises:
+        ValueError: for unknown arms, repeated seeds, densities out of range, or a workdir of
+            another configuration.
+
+    Source: the comparison of Frankle et al. 2021 (missing the mark); the checks of Su et al. 2020.
+    """
+    import pandas as pd
+
+    arms, seeds, densities = _check_design(arms, seeds, densities)
+    build = model_builder(model, data)
+    if workdir is not None:
+        settings = {"model": describe_model(build(seeds[0])), "synflow_rounds": synflow_rounds}
+        claim_folder(workdir, settings | {"train_config": config, "data": data.fingerprint})
+    rows: list[dict] = []
+    with progress_bar(
+        config.steps * len(seeds) * (1 + len(arms) * len(densities)), "pruning before training"
+    ) as bar:
+
+        def measure(arm: str, index: int, models, masks) -> dict[int, State]:
+            folder = within(workdir, arm.replace("/", "-"), f"{density(masks[seeds[0]]):.6f}")
+            folder = within(folder, *(["all"] if len(seeds) > 20 else ["_".join(map(str, seeds))]))
+            results = train_all(
+                models, data, config, masks=[masks[s] for s in models], on_step=bar.update,
+                workdir=folder,
+            )  # fmt: skip
+            for seed, result in results.items():
+                good = converged(result)
+                net = models[seed]
+                connected = density(connected_weights(net, data, masks[seed]))
+                row = {"arm": arm, "seed": seed, "round": index, "density": density(masks[seed])}
+                row["accuracy"] = evaluate(net, data).accuracy if good else math.nan
+                row["train_accuracy"] = evaluate(net, data, "train").accuracy if good else math.nan
+                rows.append(row | {"connected": connected})
+            return {seed: result.final for seed, result in results.items()}
+
+        models = {seed: build(seed) for seed in seeds}
+        trained = measure("dense", 0, models, {s: dense_mask(m) for s, m in models.items()})
+        rows[:] = [row | {"arm": arm} for arm in arms for row in rows]
+        for index, share in enumerate(densities, start=1):
+            for arm in arms:
+                method, _, check = arm.partition("/")
+                masks = {}
+                for seed in seeds:
+                    seen = corrupt_data(data, check, seed) if check in CORRUPTIONS else data
+                    start = trained[seed] if method == "after_training" else None
+                    masks[seed] = initial_mask(
+                        method, build(seed), seen, share, seed, trained=start,
+                        synflow_rounds=synflow_rounds,
+                    )  # fmt: skip
+                if check == "shuffled":
+                    masks = {
+                        seed: shuffle_within_layers(mask, seed) for seed, mask in masks.items()
+                    }
+                other = OTHER_INITIALIZATION if check == "reinit" else 0
+                measure(arm, index, {seed: build(seed + other) for seed in seeds}, masks)
+    frame = pd.DataFrame(rows)
+    rank = frame["arm"].map({arm: i for i, arm in enumerate(arms)})
+    frame = frame.assign(rank=rank).sort_values(["rank", "seed", "round"], ignore_index=True)
+    return frame.drop(columns="rank")
+
+
+def initial_mask(
+    method: str,
+    model: nn.Module,
+    data: Dataset,
+    share: float,
+    seed: int,
+    *,
+    trained: State | None = None,
+    synflow_rounds: int = 100,
+) -> Mask:
+    """Return a method's mask of an untrained network; see `prune_before_training`.
+
+    Args:
+        trained: the weights that "after_training" ranks.
+    """
+    mask = dense_mask(model)
+    if method in ("random", "smart"):
+        keep = round(share * sum(kept.numel() for kept in mask.values()))
+        counts = layer_counts(mask, share, "smart") if method == "smart" else keep
+        return keep_best(random_scores(mask, seed), mask, counts)
+    if method in ("magnitude", "after_training"):
+        state = snapshot(model) if method == "magnitude" else trained
+        return prune_to_density(lambda *_: magnitude_scores(state, mask), model, data, share)
+    criterion = {"snip": snip_scores, "grasp": grasp_scores, "synflow": synflow_scores}[method]
+    rounds = synflow_rounds if method == "synflow" else 1
+    return prune_to_density(criterion, model, data, share, rounds=rounds)
+
+
+def _check_design(arms, seeds, densities) -> tuple[list[str], list[int], list[float]]:
+    arms = [arms] if isinstance(arms, str) else list(arms)
+    seeds, densities = list(seeds), list(densities)
+    for arm in arms:
+        method, slash, check = arm.partition("/")
+        choose("method", method, METHODS)
+        if slash:
+            choose("check", check, CHECKS)
+    whole = all(is_whole(seed) and 0 <= seed < OTHER_INITIALIZATION for seed in seeds)
+    for name, values in (("arms", arms), ("seeds", seeds), ("densities", densities)):
+        if not values or len(set(values)) < len(values):
+            raise ValueError(f"{name} are one or more different values; got {values}")
+    if not whole:
+        raise ValueError(f"seeds are whole numbers in 0 … {OTHER_INITIALIZATION - 1}; got {seeds}")
+    if not all(isinstance(d, float) and 0 < d < 1 for d in densities):
+        raise ValueError(f"densities are shares of weights to keep, in (0, 1); got {densities}")
+    return arms, [int(seed) for seed in seeds], densities

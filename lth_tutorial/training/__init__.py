@@ -1,0 +1,48 @@
+"""Training under a mask, alone or many replicates at once, in a way that survives being killed.
+
+Read `config` (the settings), then `loop` (the training itself) and `steps` (one step of it).
+`groups` says when several networks train as one, `replicates` trains many seeds, and `failures`
+what happens when memory or a device is lost. `checkpoints` and `progress` are the files from which
+a killed run continues to the same bits; `checks` looks at everything before the first step, and
+`evaluation` measures. Every chapter trains through this room.
+"""
+
+from lth_tutorial.training.checkpoints import (
+    DamagedFileWarning,
+)
+from lth_tutorial.training.config import (
+    IMPConfig,
+    TrainConfig,
+    learning_rate,
+)
+from lth_tutorial.training.evaluation import (
+    evaluate,
+)
+from lth_tutorial.training.failures import (
+    MemoryWarning,
+)
+from lth_tutorial.training.loop import (
+    train,
+)
+from lth_tutorial.training.outcome import (
+    DivergenceWarning,
+    Metrics,
+    TrainResult,
+)
+from lth_tutorial.training.replicates import (
+    train_replicates,
+)
+
+__all__ = [
+    "TrainConfig",
+    "IMPConfig",
+    "learning_rate",
+    "TrainResult",
+    "Metrics",
+    "DivergenceWarning",
+    "MemoryWarning",
+    "DamagedFileWarning",
+    "evaluate",
+    "train",
+    "train_replicates",
+]

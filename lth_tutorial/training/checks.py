@@ -1,0 +1,85 @@
+"""What a training run checks before its first step: that model, data, masks and steps fit."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.pruning.masks import check_mask, prunable_weights
+from lth_tutorial.runtime import is_whole
+
+
+def check_run(group, data, config, masks, start_step, stop_step, data_seeds, save_at) -> None:
+    """Raise a ValueError unless the arguments of `training.fit` fit each other."""
+    whole = is_whole(start_step) and is_whole(stop_step)
+    if not (whole and 0 <= start_step <= stop_step <= config.steps):
+        raise ValueError(
+            f"a run goes from start_step to stop_step within 0 … {config.steps}; "
+            f"got {start_step!r} to {stop_step!r}"
+        )
+    outside = sorted(s for s in save_at if not start_step <= s <= stop_step)
+    if outside:
+        raise ValueError(
+            f"cannot save at {outside}: this run goes from step {start_step} to {stop_step}"
+        )
+    if config.batch_size > len(data.x_train):
+        raise ValueError(
+            f"batch_size {config.batch_size} exceeds the {len(data.x_train)} training examples "
+            f"of {data.name}"
+        )
+    if any(not is_whole(seed) or seed < 0 for seed in data_seeds):
+        raise ValueError(f"a data_seed is a whole number of at least 0; got {list(data_seeds)}")
+    if config.augment and len(data.shape) != 3:
+        raise ValueError(
+            f"augment shifts and mirrors images [channels, height, width]; {data.name} has "
+            f"examples of shape {data.shape}"
+        )
+    for model, mask in zip(group.models, masks or [None] * group.size, strict=True):
+        if mask is not None:
+            check_mask(mask, prunable_weights(model))
+    check_model(group, data)
+    if config.bn_l1 and not batch_norm_scales(group):
+        raise ValueError(
+            f"bn_l1 is {config.bn_l1!r}, but {type(group.models[0]).__name__} has no batch norm "
+            f"with trained scales to draw to zero; take such a network, or bn_l1=0"
+        )
+
+
+def batch_norm_scales(group) -> list[Tensor]:
+    """Return the trained scales γ of all batch norms, each [channels] or [replicates, channels]."""
+    names = [
+        f"{name}.weight" if name else "weight"
+        for name, module in group.models[0].named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+    ]
+    found = [group.parameters[name] for name in names if name in group.parameters]
+    return [scale for scale in found if scale.requires_grad]
+
+
+@torch.no_grad()
+def check_model(group, data: Dataset) -> None:
+    """Raise a ValueError unless the group's models take the data and return enough classes."""
+    if not group.parameters:
+        raise ValueError("the model has no parameters: there is nothing to train")
+    device = next(iter(group.parameters.values())).device
+    if device != data.device:
+        raise ValueError(
+            f"the model is on {device}, the data on {data.device}; move one: model.to(device), "
+            f"data.to(device)"
+        )
+    x = data.normalize(data.x_train[:2])
+    group.set_training(False)
+    try:
+        logits = group.logits(x.expand(group.size, *x.shape))
+    except RuntimeError as error:
+        raise ValueError(
+            f"the model cannot take examples of shape {data.shape} ({data.name}): {error}"
+        ) from error
+    finally:
+        group.restore_modes()
+    if logits.ndim != 3 or logits.shape[2] < data.num_classes:
+        raise ValueError(
+            f"the model's output has shape {tuple(logits.shape[1:])} for 2 examples; "
+            f"{data.name} needs [2, {data.num_classes}] or more classes"
+        )

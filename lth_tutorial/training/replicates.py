@@ -1,0 +1,235 @@
+"""Many replicates at once.
+
+Every measured statement of the book has several seeds behind it. Small networks are limited by
+the overhead of each operation, not by arithmetic, so R of them are trained as one: their weights
+are stacked into tensors [R, outputs, inputs] and each step is one batched product. Networks that
+cannot be stacked, or are large enough to keep a core busy, run in processes. The functions here
+choose; the numbers are those of the plain loop, to floating-point tolerance.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, wait
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.pruning.masks import Mask
+from lth_tutorial.runtime import tick, write_atomically
+from lth_tutorial.training.checkpoints import within
+from lth_tutorial.training.config import TrainConfig
+from lth_tutorial.training.failures import Tick, in_parts
+from lth_tutorial.training.groups import SingleModel, Stack, can_stack
+from lth_tutorial.training.loop import fit, keep_results
+from lth_tutorial.training.outcome import DivergenceWarning, TrainResult, divergence_message
+
+
+def train_replicates(
+    models: Sequence[nn.Module],
+    data: Dataset,
+    config: TrainConfig,
+    *,
+    data_seeds: Sequence[int],
+    masks: Sequence[Mask] | None = None,
+    start_step: int = 0,
+    stop_step: int | None = None,
+    save_at: Iterable[int] = (),
+    on_step: Callable[[], object] = lambda: None,
+    workdir: str | Path | None = None,
+) -> list[TrainResult]:
+    """Train one model per data seed in place, as `train` would each, and return their results.
+
+    Args:
+        models: networks of the same shape, each with its own initial weights.
+        data_seeds: one per model.
+        masks: one per model, or None.
+        on_step: called once for every step of every model.
+        workdir: folder to continue from, as for `train`.
+
+    Warns:
+        DivergenceWarning: naming step and data seed of each replicate whose loss became NaN or
+            infinite. Its result has a `diverged_step`; the others go on.
+        MemoryWarning: if the memory of a GPU holds only some of them at once. They are trained in
+            parts then.
+
+    Raises:
+        ValueError: as `train`, and if the numbers of models, masks and seeds differ.
+        RuntimeError: if a GPU has too little memory for one model, or fails.
+    """
+    models, data_seeds = list(models), list(data_seeds)
+    if not models or len(models) != len(data_seeds) or len(masks or models) != len(models):
+        raise ValueError(
+            f"one data seed and one mask per model are needed; got {len(models)} models, "
+            f"{len(data_seeds)} data seeds and {'no' if masks is None else len(masks)} masks"
+        )
+
+    def fit_members(members: Sequence[int], on_step: Tick) -> list[TrainResult]:
+        group, group_masks, seeds, folder = _group(models, masks, data_seeds, members, workdir)
+        return fit(
+            group, data, config, masks=group_masks, start_step=start_step, stop_step=stop_step,
+            data_seeds=seeds, save_at=save_at, on_step=lambda: tick(on_step, group.size),
+            workdir=folder,
+        )  # fmt: skip
+
+    results = []
+    for members in _trained_as_one(models):
+        results += in_parts(fit_members, members, on_step)
+    for result, seed in zip(results, data_seeds, strict=True):
+        if result.diverged_step is not None:
+            message = divergence_message(result.diverged_step, seed, config)
+            warnings.warn(message, DivergenceWarning, stacklevel=2)
+    return results
+
+
+def keep_replicates(
+    models: Sequence[nn.Module],
+    data: Dataset,
+    config: TrainConfig,
+    results: Sequence[TrainResult],
+    *,
+    data_seeds: Sequence[int],
+    masks: Sequence[Mask],
+    start_step: int,
+    workdir: str | Path,
+) -> list[TrainResult]:
+    """Put results where `train_replicates`, called with these arguments, will find them.
+
+    For models that were trained as a part of a larger stack; they hold their starts. Returns the
+    results, their states to be read from there.
+    """
+    kept: list[TrainResult] = []
+    for members in _trained_as_one(models):
+        group, group_masks, seeds, folder = _group(models, masks, data_seeds, members, workdir)
+        own = results[len(kept) : len(kept) + group.size]
+        kept += keep_results(
+            group, data, config, own, masks=group_masks, start_step=start_step, data_seeds=seeds,
+            workdir=folder,
+        )  # fmt: skip
+    return kept
+
+
+def has_replicates(workdir: Path | None, n: int) -> bool:
+    """Return whether the folder has, whole or damaged, the results of `n` models."""
+    return workdir is not None and len(list(workdir.glob("*/result-*.safetensors"))) >= n
+
+
+def _trained_as_one(models) -> list[Sequence[int]]:
+    """Return which models train as one: all of them as a stack, or each alone."""
+    n = len(models)
+    return [range(n)] if n > 1 and can_stack(models) else [[i] for i in range(n)]
+
+
+def _group(models, masks, data_seeds, members: Sequence[int], workdir) -> tuple:
+    """Return what some models are trained as, with their masks, data seeds and folder."""
+    own_masks = None if masks is None else [masks[i] for i in members]
+    seeds, first, last = [data_seeds[i] for i in members], members[0], members[-1]
+    if len(members) == 1:
+        group, folder = SingleModel(models[first]), f"model_{first}"
+    else:
+        group = Stack([models[i] for i in members])
+        folder = "stack" if len(members) == len(models) else f"stack_{first}_{last}"
+    return group, own_masks, seeds, within(workdir, folder)
+
+
+def map_seeds(
+    function: Callable[[int, Callable[[], object]], object],
+    seeds: Sequence[int],
+    *,
+    workers: int,
+    bar=None,
+) -> list:
+    """Return `[function(seed, on_step) for seed in seeds]`, computed in `workers` processes.
+
+    Functions and models defined in a notebook travel to the workers too. Each worker uses one
+    thread: two one-thread processes do twice the work of one, two threads do not. What a worker
+    reports by `on_step` moves the progress bar here. The seeds of a worker that dies (killed, or
+    out of memory) are computed once more.
+
+    Raises:
+        RuntimeError: if the worker of a seed dies again; names the seed.
+    """
+    if workers <= 1 or len(seeds) <= 1:
+        return [function(seed, bar.update if bar else lambda: None) for seed in seeds]
+    done: dict[int, tuple[object, list[Warning]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = {seed: (_one_thread, function, seed, str(Path(folder, str(seed)))) for seed in seeds}
+        _run_jobs(jobs, min(workers, len(seeds)), done, bar)
+        # One process each: a process that dies takes those beside it in the pool along.
+        for seed in [seed for seed in seeds if seed not in done]:
+            _run_jobs({seed: jobs[seed]}, 1, done, bar)
+            if seed not in done:
+                raise RuntimeError(
+                    f"the worker process of seed {seed} died twice; it may need more memory than "
+                    f"there is: ask for fewer workers (now {workers}), or workers=1 to see why"
+                )
+    for seed in seeds:
+        for warning in done[seed][1]:
+            warnings.warn(warning, stacklevel=2)
+    return [done[seed][0] for seed in seeds]
+
+
+def _run_jobs(jobs: dict[int, tuple], workers: int, done: dict, bar) -> None:
+    """Run jobs in a pool and put what comes back into `done`; those that died are not in it."""
+    from joblib.externals.loky import get_reusable_executor
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    pool = get_reusable_executor(workers)
+    futures = {pool.submit(*job): seed for seed, job in jobs.items()}
+    waiting = set(futures)
+    while waiting:
+        finished, waiting = wait(waiting, timeout=1, return_when=FIRST_EXCEPTION)
+        for future in finished:
+            try:
+                done[futures[future]] = future.result()
+            except BrokenProcessPool:
+                continue
+            except BaseException:
+                pool.shutdown(wait=False, kill_workers=True)
+                raise
+        if bar is not None:
+            bar.update(sum(_steps_reported(job[-1]) for job in jobs.values()) - bar.n)
+
+
+class _Reporter:
+    """Counts steps, and writes the number to a file once a second."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self.steps, self.at = path, 0, 0.0
+
+    def __call__(self) -> None:
+        self.steps += 1
+        if time.monotonic() - self.at > 1:
+            self.write()
+
+    def write(self) -> None:
+        self.at = time.monotonic()
+        write_atomically(self.path, str(self.steps).encode())
+
+
+def _steps_reported(path: str) -> int:
+    return int(Path(path).read_text()) if Path(path).exists() else 0
+
+
+def available_workers() -> int:
+    """Return the number of processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _one_thread(function, seed: int, report_to: str) -> tuple[object, list[Warning]]:
+    """Return the function's value, and its warnings for the parent process to show."""
+    torch.set_num_threads(1)
+    reporter = _Reporter(report_to)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        value = function(seed, reporter)
+    reporter.write()
+    return value, [warning.message for warning in caught]

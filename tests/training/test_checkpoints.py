@@ -1,0 +1,410 @@
+"""Runs that are killed, and files that are torn: what continues is what would have been."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from samples import Bar
+
+import lth_tutorial as lt
+from lth_tutorial.training import checkpoints
+from lth_tutorial.training.checkpoints import claim_folder
+from lth_tutorial.training.replicates import map_seeds
+
+IMP = lt.IMPConfig(rounds=2, fraction=0.3, rewind_step=5)
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """Write a checkpoint at every step."""
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY_S", 0.0)
+
+
+class Interruption(Exception):
+    pass
+
+
+def train_one(data, config, workdir, *, stop_at: int | None = None, model=None, **options):
+    """Train a network, interrupted after some steps if asked; return its result and the steps."""
+    model = model or lt.build_model("mlp_12_6", seed=0, data=data)
+    done = [0]
+
+    def on_step():
+        done[0] += 1
+        if done[0] == stop_at:
+            raise Interruption
+
+    try:
+        (result,) = lt.train_replicates(
+            [model], data, config, data_seeds=[3], on_step=on_step, workdir=workdir, **options
+        )
+    except Interruption:
+        return None, done[0]
+    return result, done[0]
+
+
+def same(a: lt.TrainResult, b: lt.TrainResult) -> bool:
+    hashes = [{name: lt.state_hash(r.states[name]) for name in r.states} for r in (a, b)]
+    return hashes[0] == hashes[1] and (a.history, a.diverged_step) == (b.history, b.diverged_step)
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam", "experiment"])
+def test_runs_killed_at_random_moments_continue_to_the_same_bits(tmp_path, kind):
+    driver = Path(__file__).parents[1] / "tools" / "killed_runs.py"
+    done = subprocess.run(
+        [sys.executable, driver, kind, tmp_path, "20"], capture_output=True, text=True, check=True
+    )
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert seen["killed"] >= 20 and seen["resumed"] >= 5, "kills must fall into the work"
+    assert seen["survivors"] and all(seen["survivors"])
+    assert not done.stderr, "no file was found damaged"
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_momentum_and_adam_state_survive(tiny_data, config, tmp_path, often, optimizer):
+    config = replace(config, optimizer=optimizer, lr=0.02)
+    whole, _ = train_one(tiny_data, config, None, save_at={7, 30})
+    for stop_at in (1, 13, 39):
+        folder = tmp_path / str(stop_at)
+        assert train_one(tiny_data, config, folder, save_at={7, 30}, stop_at=stop_at)[0] is None
+        result, _ = train_one(tiny_data, config, folder, save_at={7, 30})
+        assert same(result, whole)
+
+
+def test_the_optimizer_state_is_what_makes_the_difference(tiny_data, config, tmp_path, often):
+    """The test above would notice a run that continues with empty momentum."""
+    whole, _ = train_one(tiny_data, config, None)
+    train_one(tiny_data, config, tmp_path, stop_at=20)
+    path = next(tmp_path.rglob("progress.safetensors"))
+    identity = json.loads(header(path))["identity"]
+    states, about = checkpoints.read_states(path, identity, "cpu")
+    states = {name: states[name] for name in states}
+    states["optimizer"] = {k: torch.zeros_like(v) for k, v in states["optimizer"].items()}
+    checkpoints.write_states(path, identity, states, about)
+    assert not same(train_one(tiny_data, config, tmp_path)[0], whole)
+
+
+def header(path: Path) -> str:
+    raw = path.read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    return json.loads(raw[8 : 8 + length])["__metadata__"]["header"]
+
+
+def test_a_finished_run_returns_at_once_and_leaves_the_model_trained(tiny_data, config, tmp_path):
+    models = [lt.build_model("mlp_12_6", seed=0, data=tiny_data) for _ in range(2)]
+    first = lt.train(models[0], tiny_data, config, workdir=tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    again = lt.train(models[1], tiny_data, config, workdir=tmp_path)
+    assert same(first, again)
+    assert lt.state_hash(lt.snapshot(models[0])) == lt.state_hash(lt.snapshot(models[1]))
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+
+def test_stacked_replicates_continue_to_the_same_bits(tiny_data, config, tmp_path, often):
+    def go(workdir, stop_at=None):
+        models = [lt.build_model("mlp_12_6", seed=s, data=tiny_data) for s in range(3)]
+        done = [0]
+
+        def on_step():
+            done[0] += 1
+            if done[0] == stop_at:
+                raise Interruption
+
+        return lt.train_replicates(
+            models, tiny_data, config, data_seeds=range(3), on_step=on_step, workdir=workdir
+        )
+
+    whole = go(None)
+    with pytest.raises(Interruption):
+        go(tmp_path, stop_at=50)
+    assert all(same(a, b) for a, b in zip(go(tmp_path), whole, strict=True))
+
+
+def test_a_diverged_run_is_remembered(tiny_data, config, tmp_path):
+    wild = replace(config, lr=1e20)
+    for _ in range(2):
+        model = lt.build_model("mlp_12_6", seed=0, data=tiny_data)
+        with pytest.raises(FloatingPointError, match="no longer finite at step"):
+            lt.train(model, tiny_data, wild, workdir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"config": {"lr": 0.05}}, "config"),
+        ({"data_seed": 1}, "data_seeds"),
+        ({"seed": 1}, "initial_state"),
+        ({"stop_step": 30}, "steps"),
+        ({"data": True}, "data: "),
+        ({"mask": True}, "masks"),
+    ],
+)
+def test_a_folder_of_another_run_is_refused(tiny_data, config, tmp_path, change, named):
+    def go(change):
+        data = tiny_data.subset(100) if "data" in change else tiny_data
+        model = lt.build_model("mlp_12_6", seed=change.get("seed", 0), data=data)
+        return lt.train(
+            model, data, replace(config, **change.get("config", {})),
+            data_seed=change.get("data_seed", 0), stop_step=change.get("stop_step"),
+            mask=lt.dense_mask(model) if "mask" in change else None, workdir=tmp_path,
+        )  # fmt: skip
+
+    go({})
+    files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=f"another configuration .*{named}.*delete that one"):
+        go(change)
+    assert files == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_another_experiment_is_refused_before_anything_is_trained(tiny_data, config, tmp_path):
+    lt.lottery_experiment("mlp_12", tiny_data, config, IMP, seeds=[0], workdir=tmp_path)
+    for other in (replace(IMP, fraction=0.2), replace(IMP, rewind_step=0)):
+        with pytest.raises(ValueError, match="imp_config: .*there, .*here"):
+            lt.lottery_experiment("mlp_12", tiny_data, config, other, seeds=[0], workdir=tmp_path)
+    with pytest.raises(ValueError, match="model: "):
+        lt.lottery_experiment("mlp_13", tiny_data, config, IMP, seeds=[0], workdir=tmp_path)
+    model = lt.build_model("mlp_12", seed=0, data=tiny_data)
+    with pytest.raises(ValueError, match="initial_state"):
+        lt.iterative_magnitude_pruning(model, tiny_data, config, IMP, workdir=tmp_path)
+
+
+def test_more_rounds_arms_and_seeds_may_be_asked_for_later(tiny_data, config, tmp_path):
+    def go(rounds, arms, seeds, workdir):
+        imp = replace(IMP, rounds=rounds)
+        return lt.lottery_experiment(
+            "mlp_12", tiny_data, config, imp, arms=arms, seeds=seeds, workdir=workdir
+        )
+
+    go(1, ["ticket"], [0, 1], tmp_path)
+    more = go(3, ["ticket", "reinit"], [0, 1], tmp_path)
+    pd.testing.assert_frame_equal(more, go(3, ["ticket", "reinit"], [0, 1], None))
+    other_seeds = go(1, ["ticket"], range(12), tmp_path)
+    pd.testing.assert_frame_equal(other_seeds, go(1, ["ticket"], range(12), None))
+
+
+def flip(raw: bytes, at: int) -> bytes:
+    return raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]
+
+
+DAMAGES = {
+    "torn": lambda raw: raw[: len(raw) // 2],
+    "empty": lambda raw: b"",
+    "one bit of the last byte": lambda raw: flip(raw, len(raw) - 1),
+    "one bit in the middle": lambda raw: flip(raw, len(raw) // 2),
+    "one bit of the header": lambda raw: flip(raw, 60),
+    "no such file at all": lambda raw: b"<html>not found</html>",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_named_and_computed_anew(tiny_data, config, tmp_path, damage):
+    def go():
+        return lt.lottery_experiment(
+            "mlp_12", tiny_data, config, IMP, arms=["ticket", "random"], seeds=[0, 1],
+            workdir=tmp_path / "work",
+        )  # fmt: skip
+
+    expected = go()
+    files = [path for path in (tmp_path / "work").rglob("*") if path.is_file()]
+    assert {path.name for path in files} >= {"identity.json", "rows.json", "result-1.safetensors"}
+    for path in files:
+        whole = path.read_bytes()
+        path.write_bytes(DAMAGES[damage](whole))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                rows = go()
+            except ValueError as error:  # an identity that reads well but says something else
+                assert path.name == "identity.json" and "another configuration" in str(error)
+                assert damage.startswith("one bit")
+                path.write_bytes(whole)
+                continue
+        named = [w for w in caught if w.category is lt.DamagedFileWarning]
+        if path.read_bytes() != whole:  # nothing else may have changed it
+            assert path.name.startswith("result"), "only what is computed anew"
+        assert any(str(path) in str(w.message) for w in named), path
+        pd.testing.assert_frame_equal(rows, expected)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_not_continued(tiny_data, config, tmp_path, often, damage):
+    whole, _ = train_one(tiny_data, config, None)
+    train_one(tiny_data, config, tmp_path, stop_at=25)
+    path = next(tmp_path.rglob("progress.safetensors"))
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    with pytest.warns(lt.DamagedFileWarning, match="progress.safetensors is damaged"):
+        result, _ = train_one(tiny_data, config, tmp_path)
+    assert same(result, whole)
+
+
+def test_files_of_another_run_do_not_count(tiny_data, config, tmp_path):
+    a, b = tmp_path / "a", tmp_path / "b"
+    train_one(tiny_data, config, a)
+    whole, _ = train_one(tiny_data, replace(config, lr=0.05), b)
+    shutil.copy(next(a.rglob("result-0.safetensors")), next(b.rglob("result-0.safetensors")))
+    with pytest.warns(lt.DamagedFileWarning, match="belongs to another run"):
+        result, _ = train_one(tiny_data, replace(config, lr=0.05), b)
+    assert same(result, whole)
+
+
+def test_states_are_read_when_asked_for(tiny_data, config, tmp_path):
+    model = lt.build_model("mlp_12_6", seed=0, data=tiny_data)
+    rounds = lt.iterative_magnitude_pruning(model, tiny_data, config, IMP, workdir=tmp_path)
+    assert lt.state_hash(rounds[2].state) == lt.state_hash(lt.snapshot(model))
+    held = [value for r in rounds for value in vars(r.result.states).values()]
+    assert not any(isinstance(value, torch.Tensor) for value in held)
+    path = rounds[1].result.states.path
+    path.write_bytes(flip(path.read_bytes(), path.stat().st_size - 1))
+    with pytest.raises(ValueError, match="round_01.*was altered"):
+        [rounds[1].result.states[name] for name in rounds[1].result.states]
+    shutil.rmtree(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        rounds[2].state  # noqa: B018
+
+
+def in_a_child(function) -> str:
+    """Run a function in a forked process, where a limit can be set; return what it says."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.write(writer, str(function()).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writer)
+    with os.fdopen(reader) as file:
+        return file.read()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits file sizes as Linux does")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_full_disk_loses_nothing(tmp_path):
+    content = bytes(100_000)
+    checkpoints.write_atomically(tmp_path / "f", b"old")
+
+    def full_disk():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
+        try:
+            checkpoints.write_atomically(tmp_path / "f", content)
+        except OSError as error:
+            return error
+
+    assert f"cannot write (File too large): '{tmp_path / 'f'}'" in in_a_child(full_disk)
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+    assert (tmp_path / "f").read_bytes() == b"old"
+
+
+def test_a_run_whose_disk_fills_up_continues_later(tiny_data, config, tmp_path, often, monkeypatch):
+    whole, _ = train_one(tiny_data, config, None)
+    write, count = os.fsync, [0]
+
+    def fill_up(handle):
+        count[0] += 1
+        if count[0] > 10:
+            raise OSError(28, "No space left on device")
+        write(handle)
+
+    with monkeypatch.context() as full:
+        full.setattr("os.fsync", fill_up)
+        with pytest.raises(OSError, match=r"cannot write \(No space left on device\).*progress"):
+            train_one(tiny_data, config, tmp_path)
+    result, _ = train_one(tiny_data, config, tmp_path)
+    assert same(result, whole)
+    assert not list(tmp_path.rglob(".*"))
+
+
+@pytest.mark.parametrize("place", ["a file", "/sys/lth"])
+def test_a_workdir_that_cannot_be_written_is_refused_at_once(tiny_data, config, tmp_path, place):
+    if place == "a file":
+        place = tmp_path / "file"
+        place.write_text("")
+    elif not Path("/sys").is_dir():
+        pytest.skip("there is no read-only folder here")
+    steps = []
+    model = lt.build_model("mlp_12_6", seed=0, data=tiny_data)
+    with pytest.raises(OSError, match=str(place)):
+        lt.train_replicates(
+            [model], tiny_data, config, data_seeds=[0], on_step=lambda: steps.append(1),
+            workdir=place,
+        )  # fmt: skip
+    assert not steps
+
+
+def test_what_a_kill_left_half_written_is_removed_later(tiny_data, config, tmp_path):
+    old, new = tmp_path / ".result-0.safetensors.old", tmp_path / ".result-0.safetensors.new"
+    model = lt.build_model("mlp_12_6", seed=0, data=tiny_data)
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    lt.train(model, tiny_data, config, workdir=tmp_path)
+    assert not old.exists() and new.exists(), "another process may be writing the young one"
+
+
+def test_folders_of_equal_configurations_are_one(tmp_path):
+    identity = {"b": (np.int64(1), 2), "a": lt.TrainConfig()}
+    assert claim_folder(tmp_path, identity) == claim_folder(
+        tmp_path, dict(reversed(identity.items()))
+    )
+    (tmp_path / "identity.json").write_text("[1")
+    with pytest.warns(lt.DamagedFileWarning, match="identity.json is damaged"):
+        claim_folder(tmp_path, identity)
+    assert json.loads((tmp_path / "identity.json").read_text())["b"] == [1, 2]
+
+
+def die_once(folder: Path):
+    def function(seed, on_step):
+        mark = folder / f"{seed}"
+        first = not mark.exists()
+        mark.touch()
+        if seed == 2 and first:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return seed * 10
+
+    return function
+
+
+def test_a_seed_whose_worker_dies_is_computed_once_more(tmp_path):
+    assert map_seeds(die_once(tmp_path), [1, 2, 3, 4], workers=2) == [10, 20, 30, 40]
+
+
+def test_a_seed_whose_worker_dies_twice_is_named():
+    def function(seed, on_step):
+        if seed == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return seed
+
+    with pytest.raises(RuntimeError, match="the worker process of seed 2 died twice"):
+        map_seeds(function, [1, 2, 3], workers=2)
+
+
+def test_an_error_in_a_worker_is_the_readers():
+    def function(seed, on_step):
+        raise ValueError(f"seed {seed} is wrong")
+
+    with pytest.raises(ValueError, match="seed . is wrong"):
+        map_seeds(function, [1, 2, 3], workers=2)
+
+
+def test_the_progress_of_workers_is_shown():
+    def function(seed, on_step):
+        for _ in range(seed):
+            on_step()
+
+    bar = Bar()
+    map_seeds(function, [100, 300], workers=2, bar=bar)
+    assert bar.n == 400
