@@ -36,9 +36,10 @@ test:  ## everything below: lint, unit, notebooks, book, pages
 	$(MAKE) book
 	$(MAKE) pages
 
-lint: $(INSTALLED)  ## ruff, and the stored form of the chapters
+lint: $(INSTALLED)  ## ruff, the order of the rooms, and the stored form of the chapters
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/python tests/tools/normalise_notebooks.py --check
 
 unit: $(INSTALLED)  ## the quick tests

@@ -3,10 +3,10 @@
 Four nouns carry everything, each a dictionary keyed by parameter name or a table: a *state*
 (weights), a *mask* (True = kept), *scores* (higher = keep) and *rows* (one measurement each).
 
-The code stands in rooms, listed here in the order in which to read them; a room imports only those
-above it. The face of each room (`help(lth_tutorial.training)`, say) tells what it is for. First the
-pipeline, which coursework imports; then the apparatus of the book. Every name that a room's
-`__all__` lists can be had from here: `import lth_tutorial as lt`.
+The code stands in rooms. `__all__`, at the end of this file, has them in the order in which to read
+them, first the pipeline, which coursework imports, then the apparatus of the book; a room imports
+only rooms that stand before it. The face of each (`help(lth_tutorial.training)`, say) tells what it
+is for. Every name that a room's `__all__` lists can be had from here: `import lth_tutorial as lt`.
 """
 
 # The rooms as modules, by names of their own: the star imports below bring functions that are
@@ -30,6 +30,7 @@ from lth_tutorial import supermask as _supermask
 from lth_tutorial import theory as _theory
 from lth_tutorial import tickets as _tickets
 from lth_tutorial import training as _training
+from lth_tutorial import variants as _variants
 from lth_tutorial.claims import *
 from lth_tutorial.criteria import *
 from lth_tutorial.data import *
@@ -47,6 +48,7 @@ from lth_tutorial.supermask import *
 from lth_tutorial.theory import *
 from lth_tutorial.tickets import *
 from lth_tutorial.training import *
+from lth_tutorial.variants import *
 
 __all__ = ["check", "plotting"]
 __all__ += _runtime.__all__
@@ -61,6 +63,7 @@ __all__ += _stability.__all__
 __all__ += _structured.__all__
 __all__ += _supermask.__all__
 __all__ += _theory.__all__
+__all__ += _variants.__all__
 __all__ += _explore.__all__
 __all__ += _results.__all__
 __all__ += _claims.__all__

@@ -3,7 +3,8 @@
 Six small changes, each connected in `setup`:
 
 1. Formulas become MathML while the book is built, so that a page needs neither network nor script.
-2. The API page lists whatever `lth_tutorial.__all__` holds on the day of the build.
+2. The API page has a map of the rooms and lists whatever `lth_tutorial.__all__` holds, both as
+   the code is on the day of the build.
 3. The page of results has a section for every experiment there is on that day.
 4. Scripts and page elements of the theme that reach for the network or fail an accessibility
    check are removed or repaired.
@@ -14,10 +15,13 @@ Six small changes, each connected in `setup`:
 
 from __future__ import annotations
 
+import ast
+import importlib
 import inspect
 import os
 import re
 import sys
+import tomllib
 from pathlib import Path
 from types import GenericAlias
 
@@ -36,6 +40,7 @@ RESULTS_PAGE = "book/results"
 RESULTS_MARKER = "<!-- the experiments -->"
 CLAIMS_PAGE = "book/claims"
 API_MARKER = "<!-- the public names -->"
+MAP_MARKER = "<!-- the rooms -->"
 
 logger = logging.getLogger(__name__)
 converter = LatexToMathML(fancy_error=False)
@@ -76,37 +81,67 @@ def visit_display_math(self, node: nodes.math_block) -> None:
 
 # --- the API page -----------------------------------------------------------------------------
 
-# The order in which to read the modules; one that is not named here comes last.
-STORY = (
-    "data models config training masks criteria pruning lottery replicates results claims"
-    " gallery plotting explore exercises runtime"
-).split()
+
+def rooms() -> list[str]:
+    """Return the rooms of the package in the order in which to read them, as the guard has it."""
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    (contract,) = (
+        each
+        for each in tomllib.loads(text)["tool"]["importlinter"]["contracts"]
+        if each["type"] == "layers"
+    )
+    return list(reversed(contract["layers"]))
+
+
+def imported_rooms(room: str) -> set[str]:
+    """Return the rooms that the code of a room imports."""
+    import lth_tutorial
+
+    package = Path(lth_tutorial.__file__).parent
+    folder = package / room
+    files = folder.rglob("*.py") if folder.is_dir() else [package / f"{room}.py"]
+    found = set()
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lth_tutorial"):
+                parts = node.module.split(".")[1:]
+                found |= {parts[0]} if parts else {alias.name for alias in node.names}
+    return found - {room}
+
+
+def room_map() -> str:
+    """Return the table of rooms: what each is for, and what its code imports."""
+    order = rooms()
+    lines = ["| room | what it is for | imports |", "|---|---|---|"]
+    for room in order:
+        face = inspect.getdoc(importlib.import_module(f"lth_tutorial.{room}"))
+        used = imported_rooms(room)
+        below = ", ".join(f"`{each}`" for each in order if each in used) or "–"
+        lines.append(f"| `{room}` | {' '.join(face.split(chr(10) * 2)[0].split())} | {below} |")
+    return "\n".join(lines)
 
 
 def api_listing() -> str:
-    """Return Markdown with a section per module: all of `lth_tutorial.__all__`, in story order."""
+    """Return Markdown with a section per room: all of `lth_tutorial.__all__`, in story order."""
     import lth_tutorial
 
-    sections: dict[str, list[str]] = {}
-    for name in lth_tutorial.__all__:
-        value = getattr(lth_tutorial, name)
-        if inspect.ismodule(value):
-            members = [f"lth_tutorial.{name}.{member}" for member in value.__all__]
-            sections.setdefault(value.__name__, []).extend(members)
-        else:
-            sections.setdefault(home_of(name, value), []).append(f"lth_tutorial.{name}")
-
-    def place(module: str) -> int:
-        short = module.split(".")[1]
-        return STORY.index(short) if short in STORY else len(STORY)
-
-    parts = []
-    for module in sorted(sections, key=place):
-        order = analyzer_of(module).tagorder
-        names = sorted(sections[module], key=lambda name: order.get(name.split(".")[-1], 0))
-        summary = inspect.getdoc(sys.modules[module]).split("\n\n")[0]
-        entries = "\n".join(api_entry(name, module) for name in names)
-        parts += [f"## `{module}`", summary, f"```{{eval-rst}}\n{entries}\n```"]
+    parts, listed = [], []
+    for room in rooms():
+        face = importlib.import_module(f"lth_tutorial.{room}")
+        names = getattr(face, "__all__", [])
+        if room == "experiments" or not names:  # a command line, and rooms without public names
+            continue
+        summary = " ".join(inspect.getdoc(face).split("\n\n")[0].split())
+        path = {"exercises": "check.", "plotting": "plotting."}.get(room, "")
+        entries = [(f"lth_tutorial.{path}{name}", name, face) for name in names]
+        listed += ["check" if room == "exercises" else room] if path else names
+        body = "\n".join(
+            api_entry(full, home_of(name, getattr(face, name))) for full, name, face in entries
+        )
+        parts += [f"## `{room}`", summary, f"```{{eval-rst}}\n{body}\n```"]
+    if sorted(listed) != sorted(lth_tutorial.__all__):
+        odd = set(listed) ^ set(lth_tutorial.__all__)
+        raise ValueError(f"the API page would not list the public names as they are: {odd}")
     return "\n\n".join(parts)
 
 
@@ -175,7 +210,7 @@ def plain_docstrings(app: Sphinx, what, name, obj, options, lines: list[str]) ->
 
 def fill_pages(app: Sphinx, docname: str, source: list[str]) -> None:
     if docname == API_PAGE:
-        source[0] = source[0].replace(API_MARKER, api_listing())
+        source[0] = source[0].replace(MAP_MARKER, room_map()).replace(API_MARKER, api_listing())
     if docname == RESULTS_PAGE:
         source[0] = source[0].replace(RESULTS_MARKER, results_listing())
 
