@@ -54,6 +54,7 @@ def signed_constant_(model: nn.Module, seed: int, *, keep: float | None = None) 
     Args:
         keep: if given, the constant is √(2 / (fan_in · keep)): scaled to the share of weights
             that a supermask will keep, so that activations have the same variance at any density.
+            (The authors' code divides by 1 − keep, which is this at one half only.)
 
     Biases become zero, and batch norm the identity.
 
@@ -99,11 +100,15 @@ def fan_in(weight: Tensor) -> int:
     return weight[0].numel()
 
 
-def draw_scores(weights: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+def draw_scores(weights: dict[str, Tensor], seed: int | None) -> dict[str, Tensor]:
     """Return initial scores for all weights: Kaiming-uniform with a = √5, ±1 / √fan_in.
 
-    Source: Ramanujan et al. 2020, their code.
+    Without a seed all are 0: a sampled mask then begins with a probability of 1/2 everywhere.
+
+    Source: Ramanujan et al. 2020 and Zhou et al. 2019, their code.
     """
+    if seed is None:
+        return {name: torch.zeros_like(weight.detach()) for name, weight in weights.items()}
     scores = {}
     for i, (name, weight) in enumerate(weights.items()):
         bound = 1 / math.sqrt(fan_in(weight))

@@ -21,7 +21,6 @@ from lth_tutorial.supermask.weights import (
     StraightThrough,
     choose_masks,
     gains,
-    per_replicate,
     rescaling,
     signs,
 )
@@ -55,7 +54,8 @@ class MaskedGroup:
             self.values = {name: signs(weight) for name, weight in self.frozen.items()}
             self.magnitudes = {name: weight.abs() for name, weight in self.frozen.items()}
         drawn = [
-            draw_scores(maskable_weights(m), seed) for m, seed in zip(models, seeds, strict=True)
+            draw_scores(maskable_weights(model), None if design.method == "sampled" else seed)
+            for model, seed in zip(models, seeds, strict=True)
         ]
         self.scores = {
             name: torch.stack([each[name] for each in drawn]).requires_grad_() for name in names
@@ -100,8 +100,7 @@ class MaskedGroup:
             mask = masks[name].to(score.dtype)  # products with booleans are slow
             factor = self.factor(name, mask)
             if self.design.method == "sampled":
-                values = values if factor is None else values * per_replicate(factor, values)
-                effective[name] = Sampled.apply(score, mask, values)
+                effective[name] = Sampled.apply(score, mask, values, factor)
             else:
                 weight = self.frozen[name]
                 effective[name] = StraightThrough.apply(score, mask, weight, values, factor)

@@ -144,9 +144,14 @@ def learned_supermask(
 ) -> Supermask:
     """Find a supermask by training the probability of every weight to be kept.
 
-    Every step draws a mask with probabilities σ(score), and the mask returned is such a draw. With
-    `rescale` the kept weights of a layer are multiplied by size / kept. The density is an outcome.
-    Gradients are small, so learning rates are large (the paper: 100 for LeNet).
+    Every step draws a mask with probabilities σ(score), and the mask returned is such a draw; all
+    scores start at 0. The density is an outcome. Gradients are small, so learning rates are large
+    (the paper: 100 for LeNet).
+
+    Args:
+        seed: draws the masks.
+        rescale: multiply the kept weights of a layer by size / kept. As in the authors' code the
+            gradient passes through that factor too, which lowers the density.
 
     Raises:
         ValueError, FloatingPointError: as `edge_popup`.
@@ -172,7 +177,7 @@ def train_supermasks(
 
     Args:
         models: networks of the same shape, each with its own frozen weights; not changed.
-        seeds: draw the scores, one per model.
+        seeds: draw the scores, or the masks where these are sampled, one per model.
         data_seeds: draw the orders of the data; default the `seeds`.
         on_step: called once for every step of every model.
         workdir: folder to continue from.
@@ -202,6 +207,8 @@ def train_supermasks(
         arrived = [state_hash(snapshot(model)) for model in models]
         structure = describe_model(models[0])
         about = {"design": asdict(design), "model": structure, "initial_states": arrived}
+        if design.method == "sampled":  # searches of before began, and went on, otherwise
+            about["scores"] = "from 0, gradients through size / kept"
         claim_folder(workdir, about | {"seeds": seeds})
     networks = list(map(with_sign_activations, models)) if design.binary_activations else models
     together = len(models) > 1 and can_stack(networks)

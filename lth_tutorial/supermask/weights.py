@@ -82,17 +82,26 @@ class StraightThrough(torch.autograd.Function):
 
 
 class Sampled(torch.autograd.Function):
-    """`values · mask` of a mask drawn with probability σ(score); backward through σ."""
+    """`values · mask · factor` of a mask drawn with probability σ(score).
+
+    Backward, the mask counts as σ(score), in `factor` = size / Σ mask too: a weight whose score
+    grows makes all others of its layer count for less (Zhou et al. 2019, their code).
+    """
 
     @staticmethod
-    def forward(ctx, score: Tensor, mask: Tensor, values: Tensor) -> Tensor:
-        """Take the frozen weights, rescaled or not."""
-        ctx.save_for_backward(score, values)
-        return values * mask
+    def forward(ctx, score: Tensor, mask: Tensor, values: Tensor, factor: Tensor | None) -> Tensor:
+        """Take the frozen weights, and what they are rescaled by, [replicates] or nothing."""
+        ctx.save_for_backward(score, mask, values, factor)
+        kept = values * mask
+        return kept if factor is None else kept.mul_(per_replicate(factor, values))
 
     @staticmethod
-    def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None, None]:
         """Return the gradient of the scores alone."""
-        score, values = ctx.saved_tensors
+        score, mask, values, factor = ctx.saved_tensors
+        gradient = upstream * values  # of the mask
+        if factor is not None:
+            others = (gradient * mask).flatten(1).sum(dim=1) / _counts(mask)
+            gradient = (gradient - per_replicate(others, gradient)) * per_replicate(factor, values)
         probability = score.sigmoid()
-        return upstream * values * probability * (1 - probability), None, None
+        return gradient * probability * (1 - probability), None, None, None

@@ -15,7 +15,7 @@ from lth_tutorial.supermask.design import batch_norm_parameters
 from lth_tutorial.supermask.frozen import draw_scores, maskable_weights
 from lth_tutorial.supermask.group import SCORE, MaskedGroup
 from lth_tutorial.supermask.selection import _by_sorting, highest
-from lth_tutorial.supermask.weights import choose_masks
+from lth_tutorial.supermask.weights import Sampled, choose_masks, rescaling
 from lth_tutorial.training import checkpoints
 
 METHODS = ("edge_popup", "biprop", "sampled")
@@ -233,6 +233,11 @@ def test_scores_are_kaiming_uniform_and_differ_by_seed():
     assert not torch.equal(scores, draw_scores(weights, 1)["fc1.weight"])
 
 
+def test_scores_of_sampled_masks_start_at_zero(tiny_data):
+    group = group_of(network(tiny_data), "sampled")
+    assert not any(bool(score.any()) for score in group.scores.values())
+
+
 # From scores to weights
 
 
@@ -327,8 +332,34 @@ def test_frozen_weights_are_bit_identical_afterwards(tiny_data, config, method, 
     options = {} if method == "sampled" else {"learn_batchnorm": True}
     (found,) = lt.train_supermasks([model], tiny_data, design(method, **options), config, seeds=[0])
     assert lt.state_hash(lt.snapshot(model)) == before, "batch norm is not changed either"
-    first = draw_scores(maskable_weights(model), 0)
+    first = draw_scores(maskable_weights(model), None if method == "sampled" else 0)
     assert all(not torch.equal(found.scores[name], first[name]) for name in first)
+
+
+@pytest.mark.parametrize("rescale", [False, True])
+def test_gradients_of_sampled_masks_are_those_of_the_paper_s_code(rescale):
+    """There a mask is a draw whose gradient is that of σ(score), in size / Σ mask too."""
+    generator = torch.Generator().manual_seed(0)
+    values, upstream, score = (torch.randn(3, 5, 7, generator=generator) for _ in range(3))
+    mask = (torch.rand(3, 5, 7, generator=generator) < score.sigmoid()).float()
+    ours, theirs = (score.clone().requires_grad_() for _ in range(2))
+    factor = rescaling(mask) if rescale else None
+    effective = Sampled.apply(ours, mask, values, factor)
+    soft = mask + theirs.sigmoid() - theirs.sigmoid().detach()
+    expected = values * soft
+    if rescale:
+        expected = expected * (35 / soft.sum(dim=(1, 2), keepdim=True))
+    assert torch.allclose(effective, expected)
+    for each in (effective, expected):
+        (each * upstream).sum().backward()
+    assert torch.allclose(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_an_empty_sampled_layer_has_finite_gradients():
+    score = torch.zeros(1, 4, 3, requires_grad=True)
+    mask = torch.zeros(1, 4, 3)
+    Sampled.apply(score, mask, torch.ones(1, 4, 3), rescaling(mask)).sum().backward()
+    assert bool(score.grad.isfinite().all())
 
 
 def test_every_layer_keeps_exactly_its_share(tiny_data, config):
