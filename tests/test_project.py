@@ -1,5 +1,6 @@
 """What is written in more than one place is the same in each."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -109,3 +110,37 @@ def test_the_wheel_holds_every_module_and_all_package_data(wheel):
 
 def test_the_wheel_holds_nothing_but_the_package(wheel):
     assert all(name.startswith(("lth_tutorial/", "lth_tutorial-")) for name in wheel.namelist())
+
+
+def test_tests_stand_in_the_rooms_of_what_they_test():
+    """A file is called after the module that it tests, or after the room."""
+    for path in sorted((ROOT / "tests").glob("*/test_*.py")):
+        room = ROOT / "lth_tutorial" / path.parent.name
+        if path.parent.name in ("benchmarks", "pages"):
+            continue
+        modules = [each.stem for each in room.glob("*.py")] + [room.name]
+        tested = path.stem.removeprefix("test_")
+        assert any(tested == m or tested.startswith(f"{m}_") for m in modules), path
+
+
+def test_a_public_name_stands_in_the_list_of_one_room():
+    import lth_tutorial
+
+    (order,) = (
+        each["layers"]
+        for each in PYPROJECT["tool"]["importlinter"]["contracts"]
+        if each["type"] == "layers"
+    )
+    reached_by_their_room = {"exercises", "plotting", "experiments"}
+    listed = ["check", "plotting"]
+    for room in reversed(order):
+        if room not in reached_by_their_room:
+            listed += sys.modules[f"lth_tutorial.{room}"].__all__
+    assert listed == lth_tutorial.__all__
+
+
+def test_the_face_of_each_room_says_what_it_is_for():
+    for face in sorted((ROOT / "lth_tutorial").glob("*/__init__.py")):
+        document = ast.get_docstring(ast.parse(face.read_text()))
+        sentences = re.findall(r"[.?](?=\s|$)", document)
+        assert 3 <= len(sentences) <= 8, (face, len(sentences))

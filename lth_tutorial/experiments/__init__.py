@@ -2,7 +2,8 @@
 
 `python -m lth_tutorial.experiments list` says what there is, `show NAME` prints the settings,
 `run NAME` measures it and writes rows and provenance, `extend NAME` measures the seeds that a
-record lacks, and `pack NAME` writes packed tickets of its best runs.
+record lacks, and `pack NAME` writes packed tickets of its best runs. Read `design` first (what an
+experiment consists of); the other modules define the experiments, chapter by chapter.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 
 import torch
@@ -27,6 +27,16 @@ from lth_tutorial.training.outcome import TrainResult
 
 SAVE_EVERY_S = 30.0
 """Seconds of training between two checkpoints; what a kill loses at most."""
+
+# Where the modules of version 0.1.0 stand now. Working directories name functions by module.
+MOVED = {
+    "data": ("corruption", ("dataset", "data"), ("sources", "datasets")),
+    "networks": (("build", "models"), ("architectures", "networks"), "transformer", "layers"),
+    "pruning": ("masks", "ranking", ("prune", "pruning"), "schedules"),
+    "training": ("config", ("loop", "training"), "steps", "groups", "replicates", "evaluation"),
+    "tickets": ("lottery", "arms", "measures", "before_training", "retraining", "together"),
+    "stability": ("connectivity", "instability", "landscape", "rewinding"),
+}
 
 
 class DamagedFileWarning(UserWarning):
@@ -114,19 +124,22 @@ def claim_folder(folder: str | Path, identity: Mapping) -> str:
         OSError: if the folder cannot be written.
     """
     path = Path(folder) / "identity.json"
-    content = json.dumps(_plain(identity), indent=1, sort_keys=True)
-    known = _read_json(path)
-    if known is None:
+    now = _plain(identity)
+    content = json.dumps(now, indent=1, sort_keys=True)
+    there = _read_json(path)
+    if there is None:
         write_atomically(path, content.encode())
-    elif known != json.loads(content):
-        now = json.loads(content)
+        return hashlib.sha256(content.encode()).hexdigest()
+    known, now = _as_written_today(there, identity), json.loads(content)
+    if known != now:
         keys = sorted(k for k in {*known, *now} if known.get(k) != now.get(k))
         differing = "; ".join(f"{k}: {known.get(k)!r} there, {now.get(k)!r} here" for k in keys)
         raise ValueError(
             f"{folder} belongs to a run of another configuration ({differing}); name another "
             f"workdir, or delete that one"
         )
-    return hashlib.sha256(content.encode()).hexdigest()
+    # The digest that its files carry is that of the text as it was written, by whichever version.
+    return hashlib.sha256(json.dumps(there, indent=1, sort_keys=True).encode()).hexdigest()
 
 
 def write_states(path: Path, identity: str, states: Mapping[str, State], about: Mapping) -> None:
@@ -246,6 +259,46 @@ def _read_json(path: Path) -> dict | None:
         warn_of_damage(path, error)
         return None
     return found if isinstance(found, dict) else {}
+
+
+def _as_written_today(there: dict, identity: Mapping) -> dict:
+    """Return what an earlier version wrote of a configuration in the words of this one.
+
+    Functions are named by their modules, which have moved; a setting that the file does not know
+    came later, and then the rule was what is its default.
+    """
+    known = {key: _renamed(value) for key, value in there.items()}
+    for key, value in identity.items():
+        if is_dataclass(value) and isinstance(known.get(key), dict):
+            later = {
+                each.name: _plain(each.default)
+                for each in fields(value)
+                if each.default is not MISSING
+            }
+            known[key] = later | known[key]
+    return known
+
+
+def _renamed(value: object) -> object:
+    if isinstance(value, list):
+        return [_renamed(each) for each in value]
+    if not isinstance(value, str):
+        return value
+    parts = value.partition("(")[0].split(".")
+    if parts[0] != "lth_tutorial" or len(parts) != 3:  # since the move a name has four at least
+        return value
+    moved = _moved().get(parts[1], parts[1])
+    return value.replace(f"lth_tutorial.{parts[1]}.", f"lth_tutorial.{moved}.", 1)
+
+
+def _moved() -> dict[str, str]:
+    """Return today's path of every module that stood at the root of version 0.1.0."""
+    pairs = [
+        (room, each if isinstance(each, tuple) else (each, each))
+        for room, modules in MOVED.items()
+        for each in modules
+    ]
+    return {old: f"{room}.{new}" for room, (new, old) in pairs}
 
 
 def _plain(value: object) -> object:

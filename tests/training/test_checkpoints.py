@@ -408,3 +408,64 @@ def test_the_progress_of_workers_is_shown():
     bar = Bar()
     map_seeds(function, [100, 300], workers=2, bar=bar)
     assert bar.n == 400
+
+
+# --- working directories of version 0.1.0, before the package stood in rooms -------------------
+
+BEFORE = Path(__file__).parent / "workdir_before_rooms"
+
+
+def test_a_lottery_begun_by_the_version_before_goes_on(tmp_path, digits):
+    """It was killed after its first round; what had been trained then is read, not trained anew."""
+    shutil.copytree(BEFORE, tmp_path / "run")
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.*")}
+    rows = lt.lottery_experiment(
+        "mlp_4", digits, lt.TrainConfig(steps=40, batch_size=20, lr=0.1),
+        lt.IMPConfig(rounds=2, fraction=0.5), seeds=[0, 1], arms=("ticket", "reinit", "random"),
+        criterion=lt.snip_scores, workdir=tmp_path / "run",
+    )  # fmt: skip
+    uninterrupted = pd.read_csv(BEFORE.with_suffix(".csv"))
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    keys = ["arm", "seed", "round", "density"]
+    pd.testing.assert_frame_equal(rows[keys], uninterrupted[keys])
+    stored = rows["round"] < 2
+    assert (rows["accuracy"] - uninterrupted["accuracy"])[stored].abs().max() == 0
+    # The last round is trained on this processor, whose rounding may differ.
+    assert (rows["accuracy"] - uninterrupted["accuracy"]).abs().max() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ("models.build_model(seed=1)", "networks.build.build_model(seed=1)"),
+        ("networks.glorot_normal_()", "networks.architectures.glorot_normal_()"),
+        ("pruning.prune(share=0.5)", "pruning.prune.prune(share=0.5)"),
+        ("criteria.gradients.snip_scores()", "criteria.gradients.snip_scores()"),
+        ("connectivity.barrier()", "stability.connectivity.barrier()"),
+    ],
+)
+def test_a_folder_that_names_a_function_by_its_old_module_is_the_same_run(tmp_path, before, now):
+    old, new = ({"f": [f"lth_tutorial.{name}"]} for name in (before, now))
+    digest = claim_folder(tmp_path, old)
+    assert claim_folder(tmp_path, new) == digest
+    with pytest.raises(ValueError, match="another configuration"):
+        claim_folder(tmp_path, {"f": ["lth_tutorial.data.corruption.corrupt_data()"]})
+
+
+def test_every_module_that_moved_is_where_the_table_says():
+    import importlib
+
+    for path in checkpoints._moved().values():
+        importlib.import_module(f"lth_tutorial.{path}")
+
+
+def test_a_setting_that_came_later_has_its_default_in_an_older_folder(tmp_path):
+    config = lt.TrainConfig(steps=5)
+    digest = claim_folder(tmp_path, {"config": config})
+    path = tmp_path / "identity.json"
+    content = json.loads(path.read_text())
+    del content["config"]["bn_l1"]
+    path.write_text(json.dumps(content, indent=1, sort_keys=True))
+    assert claim_folder(tmp_path, {"config": config}) != digest  # the text that its files know
+    with pytest.raises(ValueError, match="bn_l1"):
+        claim_folder(tmp_path, {"config": replace(config, bn_l1=0.1)})
