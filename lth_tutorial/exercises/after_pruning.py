@@ -62,7 +62,8 @@ def rates_after_pruning(
     """
 
     def check(call: Callable) -> str | None:
-        schedule = [0.1, 0.2, 0.4, 0.4, 0.04, 0.04, 0.004, 0.002]  # warm-up, drops: no rate twice
+        # Warm-up and drops; the last rate is neither the smallest nor found elsewhere.
+        schedule = [0.001, 0.2, 0.4, 0.4, 0.04, 0.04, 0.004, 0.002]
         for k in (3, 0, len(schedule) - 1):
             budget = len(schedule) - k
             for way in ("rewind", "lr_rewind", "fine_tune"):
@@ -85,22 +86,29 @@ def _rates_problem(
     new: list[float], schedule: list[float], way: str, k: int, budget: int
 ) -> str | None:
     expected = [schedule[-1]] * budget if way == "fine_tune" else schedule[k:]
-    if new == expected:
+    if _same(new, expected):
         return None
     if len(new) != budget:
         return (
             f"budgets are equal in all three ways, steps − k = {budget} steps; your list has "
             f"{len(new)}"
         )
-    if way == "fine_tune" and new == schedule[k:]:
+    if way == "fine_tune" and _same(new, schedule[k:]):
         return "fine-tuning does not rewind the schedule: it stays at the last rate"
     if way == "fine_tune" and len(set(new)) == 1:
         return f"fine-tuning is at the *last* rate of the schedule, {schedule[-1]}; got {new[0]}"
-    if way == "lr_rewind" and new == [schedule[-1]] * budget:
+    if way == "lr_rewind" and _same(new, [schedule[-1]] * budget):
         return "learning-rate rewinding keeps the weights and rewinds the *rate*: back to step k"
-    if new == schedule[:budget]:
+    if _same(new, schedule[:budget]):
         return "the schedule goes on from step k, not from its beginning"
     return f"the rates should be {expected}; got {new}"
+
+
+def _same(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Return whether two lists hold the same rates; single precision is precise enough."""
+    return len(a) == len(b) and all(
+        math.isclose(x, y, rel_tol=1e-6) for x, y in zip(a, b, strict=True)
+    )
 
 
 def matching_test(
@@ -125,6 +133,8 @@ def matching_test(
     return guarded(fn, check, "paired, the whole interval, n stated")
 
 
+_TEN = (0.974, 0.966) * 5
+
 # Accuracies pruned and dense, margin, verdict, and the idea that a wrong verdict missed.
 _CASES = (
     ((0.97, 0.97, 0.97, 0.97), (0.97, 0.97, 0.97, 0.97), 0.005, True,
@@ -137,8 +147,21 @@ _CASES = (
      "the *whole interval* has to lie above −margin, not the mean alone"),
     ((0.97, 0.97), (0.97, 0.97), 0.005, False,
      "with fewer than three seeds nothing is decided, however close the numbers are"),
-    ((0.974, 0.966, 0.970), (0.970, 0.970, 0.970), 0.006, False,
-     "with n = 3 the t-interval reaches 4.3 standard errors to each side, not 1.96"),
+    # The margin lies at 4.0 standard errors: below Student's 4.30 for n = 3, above the factor of
+    # the normal distribution (1.96), of one side (2.92), of three degrees of freedom (3.18), and
+    # that of a standard deviation over n instead of n − 1 (4.30 · √⅔ = 3.51).
+    ((0.974, 0.966, 0.970), (0.970, 0.970, 0.970), 0.00924, False,
+     "with n = 3 the interval reaches 4.3 standard errors to *each* side, not 1.96: Student's t, "
+     "two-sided, n − 1 = 2 degrees of freedom, the standard deviation over n − 1"),
+    ((0.974, 0.966, 0.970), (0.970, 0.970, 0.970), 0.0106, True,
+     "with n = 3 the interval reaches 4.3 standard errors to each side and no further; a standard "
+     "error is the standard deviation over √n"),
+    # n = 10: Student's factor is 2.26; margins at 2.6 and 2.1 standard errors of 0.001333.
+    (_TEN, (0.97,) * 10, 0.00347, True,
+     "with n = 10 the interval reaches 2.26 standard errors: the factor falls as n grows, and a "
+     "standard error is the standard deviation over √n"),
+    (_TEN, (0.97,) * 10, 0.0028, False,
+     "with n = 10 the interval reaches 2.26 standard errors, not 1.96 or 2"),
     ((0.99, 0.985, 0.99, 0.99), (0.97, 0.97, 0.97, 0.97), 0.005, True,
      "better than the dense network matches too: the test is one-sided"),
 )  # fmt: skip

@@ -9,7 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lth_tutorial.exercises.outcome import OPEN, Check, NothingReturned, as_number, guarded
+from lth_tutorial.exercises.outcome import (
+    OPEN,
+    Check,
+    NothingReturned,
+    ReaderError,
+    as_number,
+    guarded,
+)
 
 PATH = (0.02, 0.06, 0.30, 0.22, 0.04)
 """Errors at five evenly spaced points from one network to the other."""
@@ -66,7 +73,15 @@ def interpolation(fn: Callable[[State, State, float], State] | None = None) -> C
         )
         before = [{name: tensor.clone() for name, tensor in state.items()} for state in (a, b)]
         for alpha in (0.25, 0.0, 1.0):
-            found = call(a, b, alpha)
+            try:
+                found = call(a, b, alpha)
+            except ReaderError as error:
+                if "not implemented for" in str(error.__cause__):
+                    return (
+                        "norm1.num_batches_tracked counts batches, a whole number that must not be "
+                        f"mixed: take it from a ({error.__cause__})"
+                    )
+                raise
             for now, then in zip((a, b), before, strict=True):
                 if any(not torch.equal(now[name], then[name]) for name in then):
                     return "your function changed a state that it was given: return new tensors"
@@ -127,6 +142,10 @@ def stable_from(fn: Callable[[Heights], int | None] | None = None) -> Check:
             (
                 {100: [0.0, 0.01], 0: [0.3, 0.2], 50: [0.01, 0.02]}, 50,
                 "the steps need not come in order: sort them",
+            ),
+            (
+                {0: [0.02, 0.02], 50: [0.01, 0.0]}, 50,
+                "*below* 2 points: a mean of exactly 0.02 is not below it",
             ),
             ({0: [0.0, -0.01], 10: [0.0, 0.0]}, 0, "stable from step 0 is an answer, not None"),
         ]  # fmt: skip

@@ -17,7 +17,10 @@ def kept_by_hand(answer: Sequence[int] | None = None) -> Check:
     if answer is None:
         return OPEN
     try:
-        places = sorted(int(i) for i in answer)
+        given = answer.tolist() if isinstance(answer, Tensor) else list(answer)
+        if len(given) == len(_SCORES) and all(isinstance(i, bool) for i in given):
+            given = [i for i, kept in enumerate(given) if kept]  # a mask says the same
+        places = sorted(int(i) for i in given)
     except (TypeError, ValueError):
         return Check(False, f"the answer is a list of places, counted from 0; got {answer!r}")
     if places == [1, 3, 5]:
@@ -44,6 +47,7 @@ def edge_popup_mask(fn: Callable[[Tensor, float], Tensor] | None = None) -> Chec
             (torch.tensor([0.3, -0.9, 0.1, -0.5]), 0.5, "sign"),
             (torch.randn(5, 7, generator=torch.Generator().manual_seed(0)), 0.3, "count"),
             (torch.randn(4, 9, generator=torch.Generator().manual_seed(1)), 0.7, "count"),
+            (torch.randn(3, 3, generator=torch.Generator().manual_seed(2)), 0.3, "rounding"),
             (torch.tensor([0.5, -0.5, 0.5, 0.5, 0.1]), 0.4, "ties"),
         ]
         for scores, keep, kind in cases:
@@ -68,7 +72,8 @@ def _mask_problem(mask: Tensor, scores: Tensor, keep: float, kind: str) -> str |
             return f"with ties a threshold keeps all equal scores or none: {kept}, not {count}"
         if abs(kept - (scores.numel() - count)) <= 1:
             return "keep is the share that is *kept*, not the share that is removed"
-        return f"{count} of {scores.numel()} weights are kept at keep={keep}; got {kept}"
+        rule = ": round(keep * n) are kept, not rounded down or up" if kind == "rounding" else ""
+        return f"{count} of {scores.numel()} weights are kept at keep={keep}; got {kept}{rule}"
     if kind == "sign":
         return "scores are ranked by magnitude: a very negative score is as good as a positive one"
     if kind == "ties":

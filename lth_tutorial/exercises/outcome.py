@@ -40,6 +40,10 @@ class NothingReturned(Exception):
     """The reader's function returned None where a value was asked for."""
 
 
+class NothingDone(Exception):
+    """The reader's function returned None and left alone what it was to change in place."""
+
+
 class ReaderError(Exception):
     """The reader's function raised something; the cause is the original exception."""
 
@@ -47,6 +51,12 @@ class ReaderError(Exception):
 OPEN = Check(None, "not attempted yet")
 NOTHING_RETURNED = Check(
     None, "not attempted yet: the function returns None. If it is written, `return` is missing."
+)
+
+NOTHING_DONE = Check(
+    None,
+    "not attempted yet: the model is as it was. If the function is written, it works on a copy: "
+    "change the model that it is given.",
 )
 
 
@@ -80,14 +90,21 @@ def guarded(fn: Any, check: Callable[[Callable], str | None], passed: str) -> Ch
             problem = check(call)
     except NothingReturned:
         return NOTHING_RETURNED
+    except NothingDone:
+        return NOTHING_DONE
     except ReaderError as wrapped:
         error = wrapped.__cause__
-        if isinstance(error, NotImplementedError):
+        if isinstance(error, NotImplementedError) and not _of_torch(error):
             return OPEN
         return Check(False, f"your function raised {type(error).__name__}: {error}")
     except Exception as error:  # an answer so odd that the check itself stumbles over it
         return Check(False, f"the answer has no usable form ({type(error).__name__}: {error})")
     return Check(True, passed) if problem is None else Check(False, problem)
+
+
+def _of_torch(error: Exception) -> bool:
+    """Return whether PyTorch raised it, for an operation that a type of tensor does not have."""
+    return "not implemented for" in str(error)
 
 
 def mask_problem(new: Any, old: Tensor) -> str | None:

@@ -9,7 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lth_tutorial.exercises.outcome import OPEN, Check, NothingReturned, as_number, guarded
+from lth_tutorial.exercises.outcome import (
+    OPEN,
+    Check,
+    NothingDone,
+    NothingReturned,
+    ReaderError,
+    as_number,
+    guarded,
+)
 from lth_tutorial.pruning.masks import Mask
 
 FRACTION, ROUNDS = 0.3, 4
@@ -69,7 +77,15 @@ def remove_neurons(
             )
             kept = torch.tensor([name == "1" for name in names])
             given = [tensor.clone() for tensor in (w1, b1, w2, kept)]
-            new = call(*given)
+            try:
+                new = call(*given)
+            except ReaderError as error:
+                if isinstance(error.__cause__, IndexError) and "mask" in str(error.__cause__):
+                    return (
+                        "in the next layer a neuron is a *column* of w2, not a row: "
+                        f"{error.__cause__}"
+                    )
+                raise
             for name, now, before in zip(
                 ("w1", "b1", "w2", "kept"), given, (w1, b1, w2, kept), strict=True
             ):
@@ -107,6 +123,8 @@ def _removal_problem(new: Any, w1: Tensor, b1: Tensor, w2: Tensor, kept: Tensor)
         "b1": "a neuron takes its bias along: b1 has one entry per hidden neuron",
         "w2": "in the next layer a neuron is a *column* of w2, the weights that read its output",
     }
+    if _same_network(got, wanted):  # the neurons that stay may come in any order
+        return None
     for name, right in wanted.items():
         if got[name].shape != right.shape:
             shapes = f"{name} has shape {tuple(got[name].shape)}, expected {tuple(right.shape)}"
@@ -114,6 +132,15 @@ def _removal_problem(new: Any, w1: Tensor, b1: Tensor, w2: Tensor, kept: Tensor)
         if not _equal(got[name], right):
             return f"{ideas[name]}; yours has the right shape, but other values in {name}"
     return None
+
+
+def _same_network(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    """Return whether two pairs of layers compute the same, whatever the order of their neurons."""
+    if any(a[name].shape != b[name].shape for name in b):
+        return False
+    x = torch.randn(50, b["w1"].shape[1], generator=torch.Generator().manual_seed(1))
+    outputs = [(x @ each["w1"].T + each["b1"]).tanh() @ each["w2"].T for each in (a, b)]
+    return torch.allclose(*outputs, atol=1e-5)
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
@@ -142,8 +169,18 @@ def masked_step(fn: MaskedStep | None = None) -> Check:
                 for name, kept in mask.items():
                     _matrices(model)[name].mul_(kept)
             before = _values(model)
-            call(model, mask, optimizer, loss)
-            problem = _step_problem(before, _values(model), _expected(make, mask), mask)
+            try:
+                returned = call(model, mask, optimizer, loss)
+            except ReaderError as error:
+                if isinstance(error.__cause__, KeyError) and "bias" in str(error.__cause__):
+                    return "biases have no mask, because they are never pruned: leave them out"
+                raise
+            right, averages = _expected(make, mask)
+            after = _values(model)
+            if returned is None and all(torch.equal(after[n], before[n]) for n in after):
+                raise NothingDone
+            problem = _step_problem(before, after, right, mask)
+            problem = problem or _averages_problem(_averages(optimizer, model), averages, mask)
             if problem:
                 return f"{problem} (with {type(optimizer).__name__})"
         return None
@@ -171,8 +208,33 @@ def _running(make: Callable) -> tuple[nn.Module, torch.optim.Optimizer, Callable
     return model, optimizer, loss  # the gradients of the last step are still there
 
 
-def _expected(make: Callable, mask: Mask) -> dict[str, Tensor]:
-    """Return what the same step leads to when it is done right."""
+Averages = dict[tuple[str, str], Tensor]
+
+
+def _averages(optimizer: torch.optim.Optimizer, model: nn.Module) -> Averages:
+    """Return what the optimiser remembers of each weight: momentum, or Adam's two averages."""
+    return {
+        (name, key): value.detach().clone()
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, Tensor) and value.shape == parameter.shape
+    }
+
+
+def _averages_problem(got: Averages, right: Averages, mask: Mask) -> str | None:
+    for (name, key), wanted in right.items():
+        kept = mask.get(name, torch.ones_like(wanted, dtype=torch.bool))
+        now = got.get((name, key))
+        if now is None or not torch.allclose(now[kept], wanted[kept], rtol=1e-4, atol=1e-6):
+            return (
+                f"the weights are right, but the optimiser's {key} of {name} was changed: the next "
+                f"step needs what it remembers of the weights that stay"
+            )
+    return None
+
+
+def _expected(make: Callable, mask: Mask) -> tuple[dict[str, Tensor], Averages]:
+    """Return what the same step leads to when it is done right, and what the optimiser keeps."""
     model, optimizer, loss = _running(make)
     with torch.no_grad():
         for name, kept in mask.items():
@@ -180,7 +242,8 @@ def _expected(make: Callable, mask: Mask) -> dict[str, Tensor]:
     optimizer.zero_grad()
     loss().backward()
     optimizer.step()
-    return {n: v * mask[n] if n in mask else v for n, v in _values(model).items()}
+    values = {n: v * mask[n] if n in mask else v for n, v in _values(model).items()}
+    return values, _averages(optimizer, model)
 
 
 def _matrices(model: nn.Module) -> dict[str, Tensor]:

@@ -67,7 +67,7 @@ def prune_residual(fn: Callable[[nn.Module, Tensor], nn.Module] | None = None) -
     `model` has the layers `stem`, `conv1`, `conv2` and `output` and computes `h = relu(stem(x))`,
     then `relu(h + conv2(relu(conv1(h))))`, averages over pixels, and applies `output`. `kept` is
     boolean over the channels of `h`. The function returns a model with smaller layers that
-    computes what the model does with those channels silenced.
+    computes what the model does with those channels silenced; the one it was given stays whole.
     """
 
     def check(call: Callable) -> str | None:
@@ -78,7 +78,18 @@ def prune_residual(fn: Callable[[nn.Module, Tensor], nn.Module] | None = None) -
                 parameter.copy_(torch.randn(parameter.shape, generator=generator))
         kept, x = torch.tensor([True, False, True, True, False]), torch.randn(3, 2, 6, 6)
         given = copy.deepcopy(model)
-        return _residual_problem(call(given, kept.clone()), model, kept, x)
+        new = call(given, kept.clone())
+        before, after = model.state_dict(), given.state_dict()
+        problem = _residual_problem(new, model, kept, x)
+        if problem is None and any(
+            after[name].shape != w.shape or not torch.equal(after[name], w)
+            for name, w in before.items()
+        ):
+            return (
+                "your function changed the model that it was given: copy it first "
+                "(copy.deepcopy), or nobody can compare the smaller network with the whole one"
+            )
+        return problem
 
     return guarded(fn, check, "the smaller block computes what the silenced one does")
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lth_tutorial.exercises.outcome import (
     Check,
+    NothingDone,
     NothingReturned,
     ReaderError,
     guarded,
@@ -44,7 +45,7 @@ def rewind(fn: Callable[[nn.Module, State, Mask], None] | None = None) -> Check:
                 parameter.add_(torch.randn(parameter.shape, generator=generator))
         trained, start, given = _copy(model.state_dict()), _copy(original), _copy(mask)
         try:
-            call(model, start, given)
+            returned = call(model, start, given)
         except ReaderError as error:
             if isinstance(error.__cause__, KeyError) and "bias" in str(error.__cause__):
                 return "biases have no mask, because they are never pruned: rewind them without one"
@@ -57,6 +58,9 @@ def rewind(fn: Callable[[nn.Module, State, Mask], None] | None = None) -> Check:
                 "rewinding must leave the snapshot as it was, the next round needs it again: "
                 f"{changed}"
             )
+        now = model.state_dict()
+        if returned is None and all(torch.equal(now[name], trained[name]) for name in now):
+            raise NothingDone
         problem = _rewinding_problem(model, original, trained, mask)
         if problem:
             return problem
@@ -132,7 +136,7 @@ def control(fn: Callable[[Mask, int], Mask] | None = None) -> Check:
     block = torch.zeros(6, 5, dtype=torch.bool)
     block[:2] = True
     sparse = torch.zeros(4, 6, dtype=torch.bool)
-    sparse[:, :2] = True
+    sparse[:, :3] = True  # another density than the first layer's: each has its own count
     mask = {"hidden.weight": block, "output.weight": sparse}
 
     def check(call: Callable) -> str | None:
