@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import check_mask, prunable_weights
 from lth_tutorial.runtime import is_whole
+from lth_tutorial.training.attacks import check_attack
 
 
 def check_run(group, data, config, masks, start_step, stop_step, data_seeds, save_at) -> None:
@@ -44,6 +45,8 @@ def check_run(group, data, config, masks, start_step, stop_step, data_seeds, sav
             f"bn_l1 is {config.bn_l1!r}, but {type(group.models[0]).__name__} has no batch norm "
             f"with trained scales to draw to zero; take such a network, or bn_l1=0"
         )
+    if config.attack is not None:
+        check_attack(config.attack, group, data)
 
 
 def batch_norm_scales(group) -> list[Tensor]:

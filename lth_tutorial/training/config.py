@@ -13,6 +13,7 @@ from typing import Literal
 
 from lth_tutorial.pruning.prune import Scope, check_fraction
 from lth_tutorial.runtime import choose, is_whole
+from lth_tutorial.training.attacks import Attack
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,9 @@ class TrainConfig:
         augment: shift and mirror the training images at random (pure function of data_seed, step).
         eval_every: steps between validation points; None for no validation history.
         precision: "fp32", or "bf16" for mixed precision.
+        attack: made by `fgsm` or `pgd`: the examples of each step are attacked first, so that the
+            network learns to resist (adversarial training, Madry et al. 2018). Its random starts
+            depend on (data_seed, step) alone; restarts are for measuring only.
     """
 
     steps: int = 2_000
@@ -49,6 +53,7 @@ class TrainConfig:
     augment: bool = False
     eval_every: int | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
+    attack: Attack | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "eval_every"):
@@ -63,6 +68,8 @@ class TrainConfig:
         choose("optimizer", self.optimizer, ("sgd", "adam"))
         choose("schedule", self.schedule, ("steps", "cosine"))
         choose("precision", self.precision, ("fp32", "bf16"))
+        if not (self.attack is None or isinstance(self.attack, Attack)):
+            raise ValueError(f"attack is made by fgsm or pgd, or None; got {self.attack!r}")
         _require(isinstance(self.lr_drops, tuple), "lr_drops", self.lr_drops, "a tuple of steps")
         inside = all(is_whole(s) and 0 < s < self.steps for s in self.lr_drops)
         _require(inside, "lr_drops", self.lr_drops, f"steps between 0 and {self.steps}")

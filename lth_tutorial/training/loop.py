@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from lth_tutorial.data.dataset import DataOrder, Dataset, generator_for
 from lth_tutorial.pruning.masks import Mask
 from lth_tutorial.runtime import progress_bar, tick
+from lth_tutorial.training.attacks import Adversary
 from lth_tutorial.training.checkpoints import Checkpoints
 from lth_tutorial.training.checks import check_run
 from lth_tutorial.training.config import TrainConfig, learning_rate
@@ -111,7 +112,8 @@ def fit(
             tick(on_step, run.step - start_step)
     order = DataOrder(data, config.batch_size, data_seeds, augmented=config.augment)
     diverged = run.diverged
-    plain = Step(group, run.optimizer, config, masked, data.device)
+    adversary = None if config.attack is None else Adversary(config.attack, data, data_seeds)
+    plain = Step(group, run.optimizer, config, masked, data.device, adversary)
     for i in diverged:
         plain.drop(i)
     update = make_step(plain, stop_step - run.step)
@@ -132,7 +134,7 @@ def fit(
             if group.is_random:
                 torch.manual_seed(generator_for("layers", data_seeds[0], step).initial_seed())
             x, y = order.batch(step)
-            loss, logits = update(x, y, learning_rate(config, step))
+            loss, logits = update(x, y, learning_rate(config, step), step)
             if step % check_every == 0 and not math.isfinite(loss.item()):
                 for i in _not_finite(losses(logits, y)):
                     diverged.setdefault(i, step)

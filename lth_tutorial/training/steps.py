@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lth_tutorial.pruning.masks import Mask
+from lth_tutorial.training.attacks import Adversary
 from lth_tutorial.training.checks import batch_norm_scales
 from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.evaluation import losses
@@ -36,8 +37,10 @@ class Step:
     def __init__(
         self, group, optimizer: torch.optim.Optimizer, config: TrainConfig,
         masked: Sequence[tuple[Tensor, Tensor]], device: torch.device,
+        adversary: Adversary | None = None,
     ) -> None:  # fmt: skip
         """Take parameters with their masks, as from `masked_parameters`."""
+        self.adversary = adversary
         self.group, self.optimizer, self.config, self.device = group, optimizer, config, device
         self.masked = masked
         self.scales = batch_norm_scales(group) if config.bn_l1 else []
@@ -49,15 +52,15 @@ class Step:
         half = config.precision == "bf16" and device.type == "cuda"
         self.channels_last = half and not group.is_random
 
-    def __call__(self, x: Tensor, y: Tensor, lr: float | Tensor) -> Outputs:
+    def __call__(self, x: Tensor, y: Tensor, lr: float | Tensor, step: int | Tensor = 0) -> Outputs:
         """Update the weights once, on a batch [replicates, batch, …]."""
-        self.group.set_training(True)
         if self.channels_last and self.group.size == 1 and x.ndim == 5:
             x = x[0].contiguous(memory_format=torch.channels_last)[None]
-        with torch.autocast(
-            self.device.type, torch.bfloat16, self.config.precision == "bf16",
-            cache_enabled=self.device.type == "cpu",  # a recording must not reuse older casts
-        ):  # fmt: skip
+        if self.adversary is not None:
+            with self._precision():  # of its own: casts kept for it are none for the step
+                x = self.adversary(self.group, x, y, step)
+        self.group.set_training(True)
+        with self._precision():
             logits = self.group.logits(x).float()
         loss = self._summed_loss(logits, y)
         self.optimizer.zero_grad()
@@ -69,6 +72,12 @@ class Step:
         self.optimizer.step()
         apply_masks(self.masked)
         return loss.detach(), logits.detach()
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(
+            self.device.type, torch.bfloat16, self.config.precision == "bf16",
+            cache_enabled=self.device.type == "cpu",  # a recording must not reuse older casts
+        )  # fmt: skip
 
     def drop(self, replicate: int) -> None:
         """Take a replicate out of the sum of losses."""
@@ -92,14 +101,16 @@ class RecordedStep:
         self.step, self.graphs = step, graphs or Graphs()
         self.calls, self.inputs, self.replay = 0, (), None
 
-    def __call__(self, x: Tensor, y: Tensor, lr: float) -> Outputs:
+    def __call__(self, x: Tensor, y: Tensor, lr: float, step: int = 0) -> Outputs:
         """Update the weights once, on a batch of the same shape each time."""
         if not self.inputs:
-            self.inputs = (x.clone(), y.clone(), torch.tensor(lr, device=x.device))
-        held_x, held_y, held_lr = self.inputs
+            numbers = (torch.tensor(number, device=x.device) for number in (lr, step))
+            self.inputs = (x.clone(), y.clone(), *numbers)
+        held_x, held_y, held_lr, held_step = self.inputs
         held_x.copy_(x)
         held_y.copy_(y)
         held_lr.fill_(lr)
+        held_step.fill_(step)
         self.calls += 1
         if self.calls <= WARM_UP:
             return self.graphs.warm_up(self._run)
