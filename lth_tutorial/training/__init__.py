@@ -4,7 +4,8 @@ Read `config` (the settings), then `loop` (the training itself) and `steps` (one
 `groups` says when several networks train as one, `replicates` trains many seeds, and `failures`
 what happens when memory or a device is lost. `checkpoints` and `progress` are the files from which
 a killed run continues to the same bits; `checks` looks at everything before the first step, and
-`evaluation` measures, `attacks` has the attacks of adversarial training. Every chapter trains through this room.
+`evaluation` measures, and `attacks` are those of adversarial training. Every chapter trains through
+this room.
 """
 
 from lth_tutorial.training.attacks import (

@@ -29,12 +29,12 @@ def memory(monkeypatch):
     state = {"holds": 10, "trained": [], "when": 0}
     call, results = Step.__call__, Run.results
 
-    def step(self, x, y, lr):
+    def step(self, x, y, *rest):
         self.taken = getattr(self, "taken", -1) + 1
         if self.group.size > state["holds"] and self.taken == state["when"]:
             raise torch.OutOfMemoryError(FULL)
         state["trained"].append(self.group.size)
-        return call(self, x, y, lr)
+        return call(self, x, y, *rest)
 
     def results_of(self, stop_step):
         if self.group.size > state["holds"] and state["when"] == "results":
@@ -122,10 +122,10 @@ def test_supermasks_are_searched_in_parts_too(tiny_data, config, memory, tmp_pat
 def test_full_memory_is_known_by_its_other_names(tiny_data, config, monkeypatch, message):
     call = Step.__call__
 
-    def step(self, x, y, lr):
+    def step(self, x, y, *rest):
         if self.group.size > 1:
             raise RuntimeError(message)
-        return call(self, x, y, lr)
+        return call(self, x, y, *rest)
 
     monkeypatch.setattr(Step, "__call__", step)
     with pytest.warns(lt.MemoryWarning):
@@ -133,7 +133,7 @@ def test_full_memory_is_known_by_its_other_names(tiny_data, config, monkeypatch,
 
 
 def test_an_assertion_on_the_gpu_names_its_usual_cause(tiny_data, config, monkeypatch):
-    def step(self, x, y, lr):
+    def step(self, x, y, *rest):
         raise RuntimeError("CUDA error: device-side assert triggered")
 
     monkeypatch.setattr(Step, "__call__", step)
@@ -158,11 +158,11 @@ def test_a_gpu_that_fails_leaves_a_run_that_goes_on(
     straight = lt.train(networks(tiny_data, 1)[0], tiny_data, config)
     call, steps = Step.__call__, []
 
-    def step(self, x, y, lr):
-        steps.append(lr)
+    def step(self, x, y, *rest):
+        steps.append(x)
         if len(steps) == 8:
             raise RuntimeError(message)
-        return call(self, x, y, lr)
+        return call(self, x, y, *rest)
 
     monkeypatch.setattr("lth_tutorial.training.checkpoints.SAVE_EVERY_S", 0.0)
     with monkeypatch.context() as lost:
@@ -185,7 +185,7 @@ def test_a_gpu_that_fails_leaves_a_run_that_goes_on(
                                      "cuDNN error: CUDNN_STATUS_NOT_SUPPORTED",
                                      "CUDA error: no kernel image is available"])  # fmt: skip
 def test_other_errors_pass_as_they_are(tiny_data, config, monkeypatch, message):
-    def step(self, x, y, lr):
+    def step(self, x, y, *rest):
         raise RuntimeError(message)
 
     monkeypatch.setattr(Step, "__call__", step)
