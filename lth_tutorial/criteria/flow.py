@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lth_tutorial.criteria.passes import check_finite, scoring_mode
 from lth_tutorial.data.dataset import Dataset
-from lth_tutorial.pruning.masks import Mask, Scores, check_mask, prunable_weights
+from lth_tutorial.pruning.masks import Mask, Scores, weights_under
 
 _SMALL = 1e-12  # the product of three such numbers is still a normal one in single precision
 _ONLY_ADD_AND_SCALE = (
@@ -42,8 +42,7 @@ def synflow_scores(model: nn.Module, data: Dataset, mask: Mask) -> Scores:
 
     Source: Tanaka et al. 2020, section 5 and algorithm 1.
     """
-    weights = prunable_weights(model)
-    check_mask(mask, weights)
+    weights_under(model, mask)
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     absolute = {name: tensor.detach().abs() for name, tensor in tensors.items()}
     # A GPU may round the factors of single-precision products to 10 bits (TF32).
@@ -95,7 +94,7 @@ def _ones(model: nn.Module, mask: Mask) -> dict[str, Tensor]:
 
     Batch norm's epsilon is made up for, so that counts stay whole numbers.
     """
-    check_mask(mask, prunable_weights(model))
+    weights_under(model, mask)
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     values = _as_double(
         {

@@ -10,7 +10,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lth_tutorial.data.dataset import Dataset, batch_indices
-from lth_tutorial.pruning.masks import Mask, Scores, check_mask, prunable_weights
+from lth_tutorial.pruning.masks import Mask, Scores, weights_under
 
 _CHUNK = 500
 
@@ -21,8 +21,7 @@ def masked_weights(model: nn.Module, mask: Mask) -> dict[str, Tensor]:
     Raises:
         ValueError: if the mask does not fit the model.
     """
-    weights = prunable_weights(model)
-    check_mask(mask, weights)
+    weights = weights_under(model, mask)
     return {n: weights[n].detach().masked_fill(~mask[n], 0.0).requires_grad_() for n in mask}
 
 

@@ -6,12 +6,15 @@ import torch
 from torch import nn
 
 from lth_tutorial.data.dataset import generator_for
+from lth_tutorial.networks.parametrized import weight_in
 from lth_tutorial.pruning.masks import Mask, Scores, check_mask
 from lth_tutorial.states import State
 
 
 def magnitude_scores(state: State, mask: Mask) -> Scores:
     """Return |w| for every prunable weight of a trained network.
+
+    Under weight norm and spectral norm, w is the weight that comes out of them.
 
     Args:
         state: the network's weights, e.g. `snapshot(model)`.
@@ -23,7 +26,7 @@ def magnitude_scores(state: State, mask: Mask) -> Scores:
     Source: Han et al. 2015; Frankle & Carbin 2019, section 1.
     """
     _check_state("magnitude_scores", state, mask)
-    return {name: state[name].detach().abs() for name in mask}
+    return {name: weight_in(state, name).abs() for name in mask}
 
 
 def random_scores(mask: Mask, seed: int) -> Scores:
@@ -55,7 +58,7 @@ def movement_scores(state: State, start: State, mask: Mask) -> Scores:
     """
     _check_state("movement_scores", state, mask)
     _check_state("movement_scores", start, mask)
-    return {name: (state[name] - start[name]).detach().abs() for name in mask}
+    return {name: (weight_in(state, name) - weight_in(start, name)).abs() for name in mask}
 
 
 def magnitude_increase_scores(state: State, start: State, mask: Mask) -> Scores:
@@ -73,7 +76,7 @@ def magnitude_increase_scores(state: State, start: State, mask: Mask) -> Scores:
     """
     _check_state("magnitude_increase_scores", state, mask)
     _check_state("magnitude_increase_scores", start, mask)
-    return {name: state[name].detach().abs() - start[name].detach().abs() for name in mask}
+    return {name: weight_in(state, name).abs() - weight_in(start, name).abs() for name in mask}
 
 
 def _check_state(criterion: str, state: State, mask: Mask) -> None:

@@ -3,7 +3,9 @@
 `build` gives a network by its name and draws its weights; `architectures` has the fully connected
 and convolutional ones of the papers, `transformer` a small vision transformer. `layers` turns a
 network into one with batch norm or with one-bit activations (chapter 12). Nothing in the package
-needs these networks: every function takes any `torch.nn.Module`.
+needs these networks: every function takes any `torch.nn.Module`. What that means is decided here:
+`weights` says which tensors can be pruned, `initialization` draws them anew, `calls` says what a
+forward pass must return.
 """
 
 from lth_tutorial.networks.architectures import (
@@ -11,6 +13,9 @@ from lth_tutorial.networks.architectures import (
 )
 from lth_tutorial.networks.build import (
     build_model,
+)
+from lth_tutorial.networks.initialization import (
+    InitializationWarning,
     reinitialize,
 )
 from lth_tutorial.networks.layers import (
@@ -18,10 +23,15 @@ from lth_tutorial.networks.layers import (
     with_batch_norm,
     with_sign_activations,
 )
+from lth_tutorial.networks.weights import (
+    LeftOutWarning,
+)
 
 __all__ = [
     "build_model",
     "reinitialize",
+    "InitializationWarning",
+    "LeftOutWarning",
     "mlp",
     "SignActivation",
     "with_batch_norm",

@@ -12,7 +12,7 @@ import re
 import torch
 from torch import nn
 
-from lth_tutorial.data.dataset import Dataset, generator_for
+from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.networks.architectures import (
     VGG_WIDTHS,
     ResNet,
@@ -23,6 +23,7 @@ from lth_tutorial.networks.architectures import (
     vgg,
     vgg_small,
 )
+from lth_tutorial.networks.initialization import reinitialize
 from lth_tutorial.networks.transformer import VisionTransformer
 from lth_tutorial.runtime import choose
 
@@ -88,29 +89,3 @@ def build_model(name: str, *, seed: int, data: Dataset | None = None) -> nn.Modu
     model.initialization = kaiming_normal_ if kaiming else glorot_normal_
     reinitialize(model, seed)
     return model
-
-
-def reinitialize(model: nn.Module, seed: int) -> None:
-    """Draw all of the model's weights anew, in place, from `seed`.
-
-    Models of this package are drawn as `build_model` draws them. In any other model each module
-    is asked to `reset_parameters()`, PyTorch's own convention.
-
-    Raises:
-        ValueError: if a module owns parameters and has no `reset_parameters`.
-    """
-    if hasattr(model, "initialization"):
-        model.initialization(model, generator_for("initial weights", seed))
-        return
-    for name, module in model.named_modules():
-        owns = any(True for _ in module.parameters(recurse=False))
-        if owns and not hasattr(module, "reset_parameters"):
-            raise ValueError(
-                f"cannot re-initialise {name or 'the model'!r} ({type(module).__name__}): it has "
-                f"parameters but no reset_parameters(); give it one"
-            )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        for module in model.modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()

@@ -91,4 +91,7 @@ def with_batch_norm(model: nn.Sequential) -> nn.Sequential:
             "no linear or convolutional layer is directly followed by an activation: there is no "
             "place for batch norm, or it is there already"
         )
-    return nn.Sequential(changed).train(model.training)
+    sequence = nn.Sequential(changed).train(model.training)
+    if hasattr(model, "initialization"):
+        sequence.initialization = model.initialization
+    return sequence

@@ -2,13 +2,12 @@
 
 A mask is a dictionary from parameter name to a boolean tensor of the weight's shape, True where
 the weight is kept. It lives outside the model: `apply_mask_` sets pruned weights to zero, `train`
-keeps them there, and nothing about the model itself changes. Only weight matrices and kernels are
-prunable; biases and normalisation parameters never appear in a mask.
+keeps them there, and nothing about the model itself changes. Which weights are prunable is decided
+in `networks.weights`: matrices and kernels, no biases, norms or tables.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from lth_tutorial.data.dataset import Dataset, generator_for
+from lth_tutorial.networks.parametrized import allow_empty_rows_
+from lth_tutorial.networks.weights import prunable_weights, warn_of_left_out
 from lth_tutorial.runtime import choose
 from lth_tutorial.states import State
 
@@ -29,48 +30,35 @@ Criterion = Callable[[nn.Module, Dataset, Mask], Scores]
 """What scores the weights that a mask keeps: `snip_scores` and the like."""
 
 
-def prunable_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Return the model's prunable weights by parameter name.
-
-    They are the weights with two or more dimensions; embedding tables and normalisation layers
-    are left alone. Whether a weight is trained or frozen makes no difference.
-
-    Raises:
-        ValueError: if the model has none.
-    """
-    spared = {
-        id(parameter)
-        for module in model.modules()
-        if isinstance(module, nn.Embedding) or "Norm" in type(module).__name__
-        for parameter in module.parameters(recurse=False)
-    }
-    weights = {
-        name: parameter
-        for name, parameter in model.named_parameters()
-        if parameter.ndim >= 2 and "weight" in name and id(parameter) not in spared
-    }
-    if not weights:
-        raise ValueError(
-            f"{type(model).__name__} has no prunable weights; a model needs at least one "
-            f"linear or convolutional layer"
-        )
-    return weights
-
-
-def shared_weights(model: nn.Module) -> list[str]:
-    """Return the names of parameters that stand in several places of the model."""
-    places = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
-    return [name for name, p in model.named_parameters() if places[id(p)] > 1]
-
-
 def dense_mask(model: nn.Module) -> Mask:
-    """Return the mask that keeps every prunable weight.
+    """Return the mask that keeps every prunable weight, in the model's order.
+
+    Prunable are the weights of linear, bilinear, convolutional, recurrent and attention layers,
+    and parameters of other classes that enter a matrix product or a convolution (see
+    `networks.weights.prunable_weights`).
 
     Raises:
-        ValueError: if the model has no prunable weights.
+        ValueError: if the model has no prunable weights, a layer is not initialised yet, or a mask
+            would not do what it says, because a weight is computed from other tensors.
+
+    Warns:
+        LeftOutWarning: if tables, scales or constants are a large part of the model.
     """
     weights = prunable_weights(model)
+    warn_of_left_out(model, weights)
     return {name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()}
+
+
+def weights_under(model: nn.Module, mask: Mask) -> dict[str, Tensor]:
+    """Return the model's prunable weights, for a mask that fits them.
+
+    Raises:
+        ValueError, TypeError: if the mask does not fit the model (see `check_mask`).
+    """
+    weights = prunable_weights(model)
+    check_mask(mask, weights)
+    allow_empty_rows_(model)
+    return weights
 
 
 def check_mask(mask: Mask, weights: Mapping[str, Tensor]) -> None:
@@ -119,8 +107,7 @@ def apply_mask_(model: nn.Module, mask: Mask) -> None:
     Raises:
         ValueError, TypeError: if the mask does not fit the model (see `check_mask`).
     """
-    weights = prunable_weights(model)
-    check_mask(mask, weights)
+    weights = weights_under(model, mask)
     with torch.no_grad():
         for name, kept in mask.items():
             weights[name].masked_fill_(~kept, 0.0)

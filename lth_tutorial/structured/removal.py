@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from lth_tutorial.networks.transformer import Attention
-from lth_tutorial.pruning.masks import Mask, apply_mask_, check_mask, dense_mask, prunable_weights
+from lth_tutorial.pruning.masks import Mask, apply_mask_, dense_mask, weights_under
 from lth_tutorial.runtime import choose
 from lth_tutorial.structured.units import UnitGroup, Units, unit_groups
 
@@ -129,7 +129,7 @@ def remove_units(model: nn.Module, units: Units | Mask, x: Tensor) -> nn.Module:
     """
     groups = unit_groups(model, x)
     if units and not set(units) <= set(groups) and all(n.endswith("weight") for n in units):
-        check_mask(units, prunable_weights(model))
+        weights_under(model, units)
         units = kept_units(units, groups)
     check_units(units, groups)
     rows, columns, norms = _kept_parts(units, groups)

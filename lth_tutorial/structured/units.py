@@ -18,6 +18,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from lth_tutorial.criteria import random_scores
 from lth_tutorial.networks.transformer import Attention
+from lth_tutorial.networks.weights import check_stored
 from lth_tutorial.pruning.masks import Scores
 from lth_tutorial.runtime import choose
 from lth_tutorial.structured.tracing import Trace, UntraceableError, trace_units
@@ -70,6 +71,7 @@ def unit_groups(model: nn.Module, x: Tensor) -> dict[str, UnitGroup]:
     Raises:
         UntraceableError: if the coupling cannot be traced; names the operation. It is a ValueError.
     """
+    check_stored(model, "unit_groups")
     _check_untied(model)
     trace = trace_units(model, x)
     layers: dict[int, list[str]] = {}  # label that stands for a group, to its layers

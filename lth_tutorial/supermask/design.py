@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import nn
 
+from lth_tutorial.networks.weights import check_stored
 from lth_tutorial.pruning.prune import SCOPES, Scope
 from lth_tutorial.runtime import choose
 from lth_tutorial.supermask.frozen import maskable_weights
@@ -73,6 +74,8 @@ class SupermaskConfig:
 def check_design(model: nn.Module, design: SupermaskConfig) -> None:
     """Raise a ValueError unless a model can have such a supermask."""
     weights = maskable_weights(model)
+    if design.binary:
+        check_stored(model, "biprop")  # whose signs and gain are of weights as they are stored
     if design.keep is not None and design.scope == "layer":
         for name, weight in weights.items():
             kept_count(weight.numel(), design.keep, name)

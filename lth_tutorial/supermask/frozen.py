@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lth_tutorial.data.dataset import generator_for
-from lth_tutorial.pruning.masks import shared_weights
+from lth_tutorial.networks.weights import LAYERS, prunable_weights, shared_weights
 from lth_tutorial.runtime import is_whole
 from lth_tutorial.supermask.selection import check_keep
 
@@ -23,22 +23,12 @@ _GRID = 2.0**16
 
 
 def maskable_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Return the weights of linear and convolutional layers (Conv2d) by parameter name.
+    """Return the weights that a supermask chooses from, by name: all that are prunable.
 
     Raises:
-        ValueError: if there are none, or one of them stands in several places of the model.
+        ValueError: as `prunable_weights`, or if one of them stands in several places of the model.
     """
-    owned = {
-        id(module.weight)
-        for module in model.modules()
-        if isinstance(module, (nn.Linear, nn.Conv2d))
-    }
-    weights = {name: p for name, p in model.named_parameters() if id(p) in owned}
-    if not weights:
-        raise ValueError(
-            f"{type(model).__name__} has no weights that a supermask could choose from; it needs "
-            f"at least one nn.Linear or nn.Conv2d"
-        )
+    weights = prunable_weights(model)
     shared = [name for name in shared_weights(model) if name in weights]
     if shared:
         raise ValueError(
@@ -59,7 +49,7 @@ def signed_constant_(model: nn.Module, seed: int, *, keep: float | None = None) 
     Biases become zero, and batch norm the identity.
 
     Raises:
-        ValueError: for a model without linear or convolutional layers, or a bad seed or `keep`.
+        ValueError: for a model without prunable weights, or a bad seed or `keep`.
 
     Source: Ramanujan et al. 2020, section 4 (signed Kaiming constant, scaled and unscaled).
     """
@@ -91,8 +81,10 @@ def _draw(model: nn.Module, seed: int, keep: float | None, numbers) -> None:
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.reset_parameters()
-        elif isinstance(module, (nn.Linear, nn.Conv2d)) and module.bias is not None:
-            module.bias.zero_()
+        elif isinstance(module, tuple(LAYERS)):
+            for own, parameter in module.named_parameters(recurse=False):
+                if "bias" in own:
+                    parameter.zero_()
 
 
 def fan_in(weight: Tensor) -> int:

@@ -38,7 +38,7 @@ class Supermask:
     """A mask found for weights that never changed.
 
     Attributes:
-        mask: True = kept; names every linear and convolutional weight.
+        mask: True = kept; names every prunable weight.
         scores: what was trained in place of the weights.
         gains: per layer, the factor of the kept weights (edge-popup: 1) or of their signs
             (biprop: the mean magnitude of the kept weights).
@@ -81,7 +81,7 @@ def edge_popup(
     receive the gradient of their weight times the weight.
 
     Args:
-        model: any module with `nn.Linear` or `nn.Conv2d` layers; it is not changed.
+        model: any module with prunable weights (see `dense_mask`); it is not changed.
         keep: share of the weights that the mask keeps, in (0, 1].
         config: how to train the scores; the papers use SGD with momentum and a cosine schedule.
         seed: draws the initial scores.

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 
 from lth_tutorial.data.dataset import generator_for
+from lth_tutorial.networks.parametrized import weight_in
 from lth_tutorial.pruning.masks import Mask, Scores, check_mask
 from lth_tutorial.pruning.prune import Scope, keep_best
 from lth_tutorial.runtime import choose
@@ -45,7 +46,10 @@ def large_final_mask(
     check_mask(mask, {name: start[name] for name in mask if name in start})
     check_mask(mask, {name: final[name] for name in mask if name in final})
     scores: Scores = {
-        name: final[name] * start[name].sign() if same_sign else final[name].abs() for name in mask
+        name: weight_in(final, name) * start[name].sign()
+        if same_sign
+        else weight_in(final, name).abs()
+        for name in mask
     }
     remaining = {name: int(kept.sum()) for name, kept in mask.items()}
     if scope == "global":

@@ -16,6 +16,7 @@ from torch import nn
 
 from lth_tutorial.criteria import magnitude_scores
 from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.networks.weights import prunable_weights, shared_weights
 from lth_tutorial.pruning.masks import (
     Criterion,
     Mask,
@@ -24,8 +25,6 @@ from lth_tutorial.pruning.masks import (
     dense_mask,
     density,
     masked_state,
-    prunable_weights,
-    shared_weights,
 )
 from lth_tutorial.pruning.prune import check_fractions, prune
 from lth_tutorial.runtime import progress_bar

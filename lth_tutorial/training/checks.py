@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lth_tutorial.data.dataset import Dataset
-from lth_tutorial.pruning.masks import check_mask, prunable_weights
+from lth_tutorial.pruning.masks import weights_under
 from lth_tutorial.runtime import is_whole
 from lth_tutorial.training.attacks import check_attack
 
@@ -38,7 +38,7 @@ def check_run(group, data, config, masks, start_step, stop_step, data_seeds, sav
         )
     for model, mask in zip(group.models, masks or [None] * group.size, strict=True):
         if mask is not None:
-            check_mask(mask, prunable_weights(model))
+            weights_under(model, mask)
     check_model(group, data)
     if config.bn_l1 and not batch_norm_scales(group):
         raise ValueError(

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lth_tutorial.networks.layers import SignActivation
+from lth_tutorial.networks.parametrized import allow_empty_rows_
 from lth_tutorial.states import State
 
 _LARGEST_STACKED = 100_000
@@ -32,6 +33,7 @@ class SingleModel:
     """One model, seen as a stack of one."""
 
     def __init__(self, model: nn.Module) -> None:
+        allow_empty_rows_(model)
         self.models = [model]
         self.parameters = dict(model.named_parameters())
         self.size = 1

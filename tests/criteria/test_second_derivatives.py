@@ -12,7 +12,7 @@ from torch import nn
 import lth_tutorial as lt
 from lth_tutorial.criteria import gradients
 from lth_tutorial.criteria.second_derivatives import LeanSecondDerivatives
-from lth_tutorial.pruning.masks import prunable_weights
+from lth_tutorial.networks.weights import prunable_weights
 
 
 def normal(*shape, seed=0):

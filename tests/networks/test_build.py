@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 import lth_tutorial as lt
 
@@ -37,34 +36,6 @@ def test_initial_weights_belong_to_the_seed_alone():
     torch.manual_seed(99)
     assert lt.state_hash(a) == lt.state_hash(lt.snapshot(lt.build_model("mlp_7", seed=5)))
     assert lt.state_hash(a) != lt.state_hash(lt.snapshot(lt.build_model("mlp_7", seed=6)))
-
-
-def test_reinitialize_draws_what_build_model_draws():
-    model = lt.build_model("mlp_7", seed=5)
-    lt.reinitialize(model, 6)
-    expected = lt.snapshot(lt.build_model("mlp_7", seed=6))
-    assert lt.state_hash(lt.snapshot(model)) == lt.state_hash(expected)
-
-
-def test_a_foreign_model_is_reinitialised_by_its_own_rules_and_repeatably():
-    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3, 2))
-    state = torch.get_rng_state()
-    hashes = []
-    for seed in (1, 2, 1):
-        lt.reinitialize(model, seed)
-        hashes.append(lt.state_hash(lt.snapshot(model)))
-    assert hashes[0] == hashes[2] != hashes[1]
-    assert torch.equal(state, torch.get_rng_state())
-
-
-def test_a_module_that_cannot_be_reinitialised_is_named():
-    class Odd(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.w = nn.Parameter(torch.ones(2, 2))
-
-    with pytest.raises(ValueError, match="'1' .Odd.: it has parameters but no reset_parameters"):
-        lt.reinitialize(nn.Sequential(nn.Linear(2, 2), Odd()), 0)
 
 
 @pytest.mark.parametrize("name", ["lenet_300_10", "mlp_", "mlp_0", "mlp_10_", "resnet"])

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 import lth_tutorial as lt
-from lth_tutorial.pruning.masks import check_mask, masked_state, prunable_weights
+from lth_tutorial.networks.weights import prunable_weights
+from lth_tutorial.pruning.masks import check_mask, masked_state
 
 
 def test_biases_norms_and_embeddings_are_never_prunable():

@@ -1,0 +1,62 @@
+"""Calling a model: with tensors in place of its own, and what must come out.
+
+Every forward pass of the package goes through `logits_of`, so that a model that returns something
+else than logits is refused in the same words everywhere.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+from torch.func import functional_call
+
+
+def logits_of(output: object, n: int, model: nn.Module) -> Tensor:
+    """Return a model's output for n examples, or raise a ValueError unless it is [n, classes]."""
+    if isinstance(output, Tensor) and output.ndim == 2 and len(output) == n:
+        return output
+    mode = "training" if model.training else "evaluation"
+    what = type(output).__name__
+    if isinstance(output, Tensor):
+        what = f"a tensor of shape {tuple(output.shape)}"
+    elif isinstance(output, Mapping):
+        what = f"a {what} with {', '.join(map(str, output))}"
+    elif isinstance(output, (tuple, list)):
+        what = f"a {what} of {len(output)}"
+    raise ValueError(
+        f"{type(model).__name__} returns {what} in {mode} mode for {n} examples; its output must "
+        f"be one tensor of logits [{n}, classes]. Wrap it in a module that returns that alone"
+    )
+
+
+def call_with(model: nn.Module, tensors: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """Return the logits [batch, classes] with some tensors in place of the model's own.
+
+    Of a model in a wrapper (nn.DataParallel, torch.compile), the model inside is called: a wrapper
+    knows only tensors that the model holds.
+    """
+    while (inner := inner_model(model)) is not model:
+        prefix = next(f"{name}." for name, child in model.named_children() if child is inner)
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+        model = inner
+    return logits_of(functional_call(model, dict(tensors), (x,)), len(x), model)
+
+
+def inner_model(model: nn.Module) -> nn.Module:
+    """Return the model inside a wrapper that only says how it is run, else the model itself."""
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        return model.module
+    return getattr(model, "_orig_mod", model)  # of torch.compile
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """Return a copy of a model, also of one whose hooks have computed a weight from others."""
+    computed = {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    return copy.deepcopy(model, computed)

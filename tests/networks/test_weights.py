@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
+
+import lth_tutorial as lt
+from lth_tutorial.networks.weights import computed_tensors, prunable_weights
+
+
+def names(model: nn.Module) -> set[str]:
+    return set(prunable_weights(model))
+
+
+class Kernel(nn.Module):
+    """A matrix by another name, and a table that is added."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernel = nn.Parameter(torch.randn(6, 4))
+        self.table = nn.Parameter(torch.randn(5, 6))
+        self.out = nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.out(F.relu(x @ self.kernel.T + self.table[: x.shape[1]]).mean(1))
+
+
+class Recurrent(nn.Module):
+    """Its loop over the sequence cannot be recorded."""
+
+    def __init__(self):
+        super().__init__()
+        self.inputs, self.hidden = nn.Parameter(torch.randn(4, 5)), nn.Parameter(torch.randn(5, 5))
+        self.start, self.out = nn.Parameter(torch.zeros(1, 5)), nn.Linear(5, 3)
+
+    def forward(self, x):
+        h = self.start
+        for i in range(x.shape[1]):
+            h = torch.tanh(x[:, i] @ self.inputs + h @ self.hidden)
+        return self.out(h)
+
+
+class Standardized(nn.Conv2d):
+    def forward(self, x):
+        weight = (self.weight - self.weight.mean()) / self.weight.std()
+        return F.conv2d(x, weight, self.bias)
+
+
+class LowRank(nn.Linear):
+    """The frozen matrix of a layer, and two small ones that are trained."""
+
+    def __init__(self):
+        super().__init__(4, 3)
+        self.a, self.b = nn.Parameter(torch.randn(2, 4)), nn.Parameter(torch.zeros(3, 2))
+        self.weight.requires_grad_(False)
+
+    def forward(self, x):
+        return F.linear(x, self.weight + self.b @ self.a, self.bias)
+
+
+class OwnMask(nn.Linear):
+    def __init__(self):
+        super().__init__(4, 3)
+        self.weight_mask = nn.Parameter(torch.ones(3, 4), requires_grad=False)
+
+    def forward(self, x):
+        return F.linear(x, self.weight * self.weight_mask, self.bias)
+
+
+class Listed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.steps = nn.ParameterList([torch.randn(4, 5), torch.randn(5, 4)])
+        self.named = nn.ParameterDict({"weight": torch.randn(7, 4), "last": torch.randn(4, 3)})
+
+    def forward(self, x):
+        for weight in self.steps:
+            x = x @ weight
+        return (x + self.named["weight"]).mean(1) @ self.named["last"]
+
+
+class Table(nn.Module):
+    """One table is looked up, the other one too but read out as well."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.index = nn.Parameter(torch.randn(9, 4)), torch.tensor([[0, 1], [1, 0]])
+        self.bias, self.out = nn.Parameter(torch.randn(3, 2)), nn.Linear(4, 2)
+
+    def forward(self, x):
+        words = self.words[x].mean(1)
+        return self.out(words) + self.bias[self.index].sum()
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (Kernel(), {"kernel", "out.weight"}),
+        (Recurrent(), {"inputs", "hidden", "out.weight"}),
+        (Standardized(1, 2, 3), {"weight"}),
+        (LowRank(), {"weight", "a", "b"}),
+        (OwnMask(), {"weight"}),
+        (Listed(), {"steps.0", "steps.1", "named.last"}),
+        (Table(), {"out.weight"}),
+        (nn.Bilinear(3, 4, 5), {"weight"}),
+        (nn.ConvTranspose1d(3, 4, 2), {"weight"}),
+        (nn.LSTM(3, 4, proj_size=2), {"weight_ih_l0", "weight_hh_l0", "weight_hr_l0"}),
+        (nn.GRUCell(3, 4), {"weight_ih", "weight_hh"}),
+        (
+            nn.MultiheadAttention(4, 2, kdim=3, vdim=5, add_bias_kv=True),
+            {"q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight"},
+        ),
+        (nn.Sequential(nn.EmbeddingBag(9, 2), nn.RMSNorm([2, 2]), nn.Linear(2, 9)), {"2.weight"}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_a_parameter_does_decides_whether_it_can_be_pruned(model, expected):
+    assert names(model) == expected
+
+
+def test_the_name_of_a_module_decides_nothing():
+    plain, other = nn.ModuleDict({"encoder": Kernel()}), nn.ModuleDict({"lightweight": Kernel()})
+    assert names(plain) == {n.replace("lightweight", "encoder") for n in names(other)}
+
+
+def test_frozen_weights_are_weights_still():
+    model = Kernel()
+    before = names(model)
+    assert names(model.requires_grad_(False)) == before
+
+
+def test_a_table_that_is_also_the_output_layer_is_a_table():
+    table, output = nn.Embedding(9, 4), nn.Linear(4, 9, bias=False)
+    output.weight = table.weight
+    assert names(nn.Sequential(table, nn.Linear(4, 4), output)) == {"1.weight"}
+
+
+def test_recording_a_forward_pass_leaves_nothing_behind():
+    class Keeps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.matrix, self.seen = nn.Parameter(torch.randn(3, 4)), None
+
+        def forward(self, x):
+            self.seen = x @ self.matrix + torch.rand(())
+            return self.seen
+
+    model, before = Keeps(), torch.get_rng_state()
+    assert names(model) == {"matrix"}
+    assert model.seen is None
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_large_table_that_is_left_out_is_named():
+    with pytest.warns(lt.LeftOutWarning, match="0.weight are tables.* 98% of the matrices"):
+        lt.dense_mask(nn.Sequential(nn.Embedding(100, 4), nn.Linear(4, 2)))
+
+
+def test_a_layer_that_is_not_initialised_is_named():
+    with pytest.raises(ValueError, match="layer 1 is not initialised yet: run one batch"):
+        lt.dense_mask(nn.Sequential(nn.Conv2d(1, 2, 3), nn.LazyLinear(3)))
+
+
+class Halved(nn.Module):
+    def forward(self, weight):
+        return weight / 2
+
+
+def halved(layer: nn.Module) -> nn.Module:
+    parametrize.register_parametrization(layer, "weight", Halved())
+    return layer
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    ("computed", "remedy"),
+    [
+        (parametrizations.orthogonal, "remove_parametrizations"),
+        (halved, "parametrized by Halved"),
+        (lambda layer: prune.random_unstructured(layer, "weight", 0.5), "prune.remove"),
+        (weight_norm, "remove_weight_norm"),
+        (spectral_norm, "remove_spectral_norm"),
+    ],
+)
+def test_a_weight_that_a_mask_would_not_reach_is_refused_by_name(computed, remedy):
+    model = nn.Sequential(nn.Flatten(), computed(nn.Linear(4, 3)))
+    with pytest.raises(ValueError, match=f"1.weight: it is computed.*{remedy}"):
+        lt.dense_mask(model)
+    with pytest.raises(ValueError, match=f"unit_groups cannot take 1.weight.*{remedy}"):
+        lt.unit_groups(model, torch.zeros(2, 4))
+
+
+def test_a_bias_may_be_computed_from_what_it_likes():
+    layer = prune.l1_unstructured(nn.Linear(4, 3), "bias", 1)
+    assert names(layer) == {"weight"}
+    assert list(computed_tensors(layer)) == ["bias"]
+
+
+def test_foreign_vision_networks_keep_their_layers_and_nothing_else():
+    """Position tables, relative position biases, class tokens and layer scales are no weights."""
+    models = pytest.importorskip("torchvision.models")
+    for name in ("vit_b_16", "swin_t", "convnext_tiny"):
+        with torch.device("meta"):
+            model = getattr(models, name)(weights=None)
+        layers = (nn.Linear, nn.Conv2d, nn.MultiheadAttention)
+        expected = {
+            f"{path}.{own}"
+            for path, module in model.named_modules()
+            if isinstance(module, layers)
+            for own, p in module.named_parameters(recurse=False)
+            if p.ndim >= 2
+        }
+        assert names(model) == expected
