@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import lth_tutorial as lt
+from lth_tutorial.data.dataset import DataOrder
 from lth_tutorial.supermask.group import MaskedGroup
 from lth_tutorial.training.groups import SingleModel, Stack
 from lth_tutorial.training.progress import Run
@@ -55,7 +56,7 @@ def run_steps(data, kind, settings, recorded):
             lt.prune(lt.random_scores(dense, s), dense, 0.5, scope="layer")
             for s in range(group.size)
         ]
-    order = lt.data.DataOrder(data, config.batch_size, range(group.size), augmented=False)
+    order = DataOrder(data, config.batch_size, range(group.size), augmented=False)
     masked, optimizer = masked_parameters(group, masks), Run(group, data, config, 0).optimizer
     step = Step(group, optimizer, config, masked, data.device)
     update = RecordedStep(step, graphs) if recorded else step
@@ -81,17 +82,19 @@ def test_a_recorded_step_is_the_step(tiny_data, kind, settings):
 def test_a_replay_reads_batch_and_rate_from_the_tensors_of_the_recording(tiny_data):
     seen = []
 
-    def step(x, y, lr):
-        seen.append((x.data_ptr(), y.data_ptr(), lr.data_ptr(), x.clone(), float(lr)))
+    def step(x, y, lr, number):
+        places = (x.data_ptr(), y.data_ptr(), lr.data_ptr(), number.data_ptr())
+        seen.append((places, x.clone(), float(lr), int(number)))
         return x.sum(), x
 
     update = RecordedStep(step, Pretended())
     batches = [torch.full((1, 2, 3), float(i)) for i in range(6)]
     for i, x in enumerate(batches):
-        update(x, torch.zeros(1, 2), lr=0.1 * i)
-    assert len({one[:3] for one in seen}) == 1, "always at the same addresses"
-    assert [float(one[3].mean()) for one in seen] == [0, 1, 2, 3, 4, 5]
-    assert [one[4] for one in seen] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5])
+        update(x, torch.zeros(1, 2), 0.1 * i, i)
+    assert len({one[0] for one in seen}) == 1, "always at the same addresses"
+    assert [float(one[1].mean()) for one in seen] == [0, 1, 2, 3, 4, 5]
+    assert [one[2] for one in seen] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5])
+    assert [one[3] for one in seen] == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_diverged_replicate_leaves_the_sum_also_of_a_recorded_step(tiny_data):
@@ -100,7 +103,7 @@ def test_a_diverged_replicate_leaves_the_sum_also_of_a_recorded_step(tiny_data):
     with torch.no_grad():
         group.parameters["output.weight"][1].fill_(float("nan"))
     step = Step(group, Run(group, tiny_data, config, 0).optimizer, config, [], tiny_data.device)
-    order = lt.data.DataOrder(tiny_data, 20, [0, 1], augmented=False)
+    order = DataOrder(tiny_data, 20, [0, 1], augmented=False)
     assert step(*order.batch(0), 0.0)[0].isnan()
     step.drop(1)
     update, before = RecordedStep(step, Pretended()), group.state()["fc1.weight"][0].clone()
@@ -159,7 +162,7 @@ def test_channels_last_changes_the_order_in_memory_and_nothing_else(kind):
         step = Step(group, Run(group, data, config, 0).optimizer, config, [], data.device)
         assert not step.channels_last
         step.channels_last = switched_on
-        order = lt.data.DataOrder(data, config.batch_size, [0], augmented=False)
+        order = DataOrder(data, config.batch_size, [0], augmented=False)
         for i in range(config.steps):
             step(*order.batch(i), config.lr)
         weights.append(group.state())
