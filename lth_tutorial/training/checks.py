@@ -56,8 +56,7 @@ def batch_norm_scales(group) -> list[Tensor]:
         for name, module in group.models[0].named_modules()
         if isinstance(module, nn.modules.batchnorm._BatchNorm)
     ]
-    found = [group.parameters[name] for name in names if name in group.parameters]
-    return [scale for scale in found if scale.requires_grad]
+    return [scale for name in names for scale in group.leaves(name) if scale.requires_grad]
 
 
 @torch.no_grad()
