@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.groups import SingleModel, copy_into, may_be_random
+
+_ENOUGH = 8
 
 
 class Lanes:
@@ -83,14 +86,10 @@ class Branches:
         # An evaluation takes many examples at once: one network fills the device, and all of them
         # together might not fit.
         lanes = self.lanes if self.training else Lanes(1, x.device)
-        calls = [lambda i=i: self.singles[i].logits(self._ordered(x[i])) for i in range(self.size)]
-        return torch.cat(lanes(calls))
+        return torch.cat(lanes([partial(self._one, x, i) for i in range(self.size)]))
 
-    def _ordered(self, x: Tensor) -> Tensor:
-        """Return a replicate's batch as a stack of one, in this order in memory."""
-        if self.channels_last and x.ndim == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
-        return x[None]
+    def _one(self, x: Tensor, i: int) -> Tensor:
+        return self.singles[i].logits(in_order(x[i], channels_last=self.channels_last)[None])
 
     def leaves(self, name: str) -> list[Tensor]:
         """Return every replicate's own parameter of a name; none if there is no such."""
@@ -123,6 +122,11 @@ def _shared(models: Sequence[nn.Module], channels_last: bool) -> dict[str, Tenso
     return common
 
 
+def in_order(x: Tensor, *, channels_last: bool) -> Tensor:
+    """Return a batch of images in an order in memory; anything else as it is."""
+    return x.contiguous(memory_format=torch.channels_last) if channels_last and x.ndim == 4 else x
+
+
 def structure(model: nn.Module) -> tuple:
     """Return what models that train side by side have in common: layers and shapes."""
     shapes = tuple((name, tuple(t.shape)) for name, t in model.state_dict().items())
@@ -137,6 +141,15 @@ def can_branch(models: Sequence[nn.Module]) -> bool:
     on_gpu = all(p.is_cuda for model in models for p in model.parameters())
     random = any(map(may_be_random, models))
     return on_gpu and not random and len(set(map(structure, models))) == 1
+
+
+def is_worth_joining(models: Sequence[nn.Module]) -> bool:
+    """Return whether several arms with these models, one per seed, are worth training as one.
+
+    On an H200 a step of ResNet-20 took 2,121 µs alone, 1,115 for each of 3 and 847 for each of 8
+    side by side: from 8 on the device is full.
+    """
+    return can_branch(models) and len(models) < _ENOUGH
 
 
 def side_by_side(models: Sequence[nn.Module], config: TrainConfig) -> Branches:

@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, wait
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -72,7 +73,7 @@ def train_replicates(
             f"{len(data_seeds)} data seeds and {'no' if masks is None else len(masks)} masks"
         )
 
-    def fit_members(members: Sequence[int], on_step: Tick) -> list[TrainResult]:
+    def fit_members(kind: str, members: Sequence[int], on_step: Tick) -> list[TrainResult]:
         group, group_masks, seeds, folder = _group(
             models, masks, data_seeds, kind, members, config, workdir
         )
@@ -84,7 +85,7 @@ def train_replicates(
 
     found: dict[int, TrainResult] = {}
     for kind, members in _trained_as_one(models, workdir):
-        found |= zip(members, in_parts(fit_members, members, on_step), strict=True)
+        found |= zip(members, in_parts(partial(fit_members, kind), members, on_step), strict=True)
     results = [found[i] for i in range(len(models))]
     for result, seed in zip(results, data_seeds, strict=True):
         if result.diverged_step is not None:
