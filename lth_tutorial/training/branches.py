@@ -45,6 +45,11 @@ class Lanes:
         return results
 
 
+ONE_BY_ONE = Lanes(1, torch.device("cpu"))
+"""For an evaluation, which takes many examples at once: one network fills the device, and all of
+them together might not fit."""
+
+
 class Branches:
     """Copies of networks of one structure, trained side by side.
 
@@ -68,11 +73,10 @@ class Branches:
             for name, parameter in each.parameters.items()
         }
         device = next(iter(self.tensors.values())).device
-        self.lanes, self.training = Lanes(self.size, device), True
+        self.lanes = Lanes(self.size, device)
 
     def set_training(self, training: bool) -> None:
         """Switch between training and evaluation behaviour (dropout, batch norm)."""
-        self.training = training
         for each in self.singles:
             each.set_training(training)
 
@@ -83,9 +87,7 @@ class Branches:
 
     def logits(self, x: Tensor) -> Tensor:
         """Map [replicates, batch, …] to [replicates, batch, classes]."""
-        # An evaluation takes many examples at once: one network fills the device, and all of them
-        # together might not fit.
-        lanes = self.lanes if self.training else Lanes(1, x.device)
+        lanes = self.lanes if torch.is_grad_enabled() else ONE_BY_ONE
         return torch.cat(lanes([partial(self._one, x, i) for i in range(self.size)]))
 
     def _one(self, x: Tensor, i: int) -> Tensor:

@@ -9,6 +9,7 @@ from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import weights_under
 from lth_tutorial.runtime import is_whole
 from lth_tutorial.training.attacks import check_attack
+from lth_tutorial.training.precision import check_precision
 
 
 def check_run(group, data, config, masks, start_step, stop_step, data_seeds, save_at) -> None:
@@ -36,6 +37,7 @@ def check_run(group, data, config, masks, start_step, stop_step, data_seeds, sav
             f"augment shifts and mirrors images [channels, height, width]; {data.name} has "
             f"examples of shape {data.shape}"
         )
+    check_precision(config.precision, data.device)
     for model, mask in zip(group.models, masks or [None] * group.size, strict=True):
         if mask is not None:
             weights_under(model, mask)

@@ -27,6 +27,7 @@ from lth_tutorial.training.evaluation import losses
 from lth_tutorial.training.failures import explained
 from lth_tutorial.training.groups import SingleModel, Stack
 from lth_tutorial.training.outcome import SNAPSHOT, TrainResult, divergence_message
+from lth_tutorial.training.precision import arithmetic
 from lth_tutorial.training.progress import Run, identity
 from lth_tutorial.training.steps import Step, apply_masks, make_update, masked_parameters
 
@@ -119,7 +120,11 @@ def fit(
         plain.drop(i)
     update = make_update(plain, order, run.step, stop_step)
     check_every = 1 if data.device.type == "cpu" else 50  # reading a number stalls a GPU
-    with explained(workdir), torch.random.fork_rng(enabled=group.is_random):
+    with (
+        explained(workdir),
+        arithmetic(config.precision, data.device),
+        torch.random.fork_rng(enabled=group.is_random),
+    ):
         for step in range(run.step, stop_step + 1):
             if files is not None and step > run.step and files.is_due():
                 files.save_progress(*run.progress(step))

@@ -58,8 +58,9 @@ class Plan:
         device = data.device
         rates = [learning_rate(config, step) for step in range(start_step, stop_step)]
         self.rates = torch.tensor(rates, dtype=torch.float32).to(device)
-        # How far the run is, and its place in what lies ready; at the same addresses for good.
-        self.counter = torch.zeros(2, dtype=torch.int64, device=device)
+        # The step, counted from the start of this plan and from 0, and its place in what lies ready;
+        # at the same addresses for good.
+        self.counter = torch.zeros(3, dtype=torch.int64, device=device)
         steps = min(self.per_epoch, stop_step - start_step)
         shape = (steps, len(self.data_seeds), config.batch_size)
         self.rows = torch.zeros(shape, dtype=torch.int32, device=device)
@@ -81,24 +82,27 @@ class Plan:
             if drawn.draws is not None:
                 _write(self.draws, drawn.draws)
             self.epoch, self.first = epoch, drawn.first
-            _write(self.counter, torch.tensor([step - self.start, step - self.first]))
+            self._count_from(step)
             self._draw_ahead(epoch + 1)
         elif step != self.next_step:
-            _write(self.counter, torch.tensor([step - self.start, step - self.first]))
+            self._count_from(step)
         self.next_step = step + 1
 
-    def read(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return normalised examples and labels [replicates, batch, …], and the learning rate."""
-        step, place = self.counter[:1], self.counter[1:]
+    def _count_from(self, step: int) -> None:
+        _write(self.counter, torch.tensor([step - self.start, step, step - self.first]))
+
+    def read(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return examples, normalised, and labels [replicates, batch, …], learning rate and step."""
+        since, step, place = self.counter[:1], self.counter[1], self.counter[2:]
         rows = self.rows.index_select(0, place)[0]
-        lr = self.rates.index_select(0, step)[0]
+        lr = self.rates.index_select(0, since)[0]
         if self.config.augment:
             draws = self.draws.index_select(0, place)[0]
             x = shifted(self.pixels, self.data, rows, draws)
             x = x if self.channels_last else x.contiguous()
         else:
             x = self.data.normalize(pick(self.data.x_train, rows))
-        return x, pick(self.data.y_train, rows), lr
+        return x, pick(self.data.y_train, rows), lr, step
 
     def advance(self) -> None:
         """Count a step, on the device."""
