@@ -199,7 +199,7 @@ def test_batches_are_those_of_the_cpu_bit_for_bit(images):
         order = DataOrder(plain, 20, [3, 7], augmented=augment)
         for i in range(4, 30):
             plan.prepare(i)
-            x, y, lr = plan.read()
+            x, y, lr, _ = plan.read()
             plan.advance()
             assert torch.equal(x.cpu(), order.batch(i)[0])
             assert torch.equal(y.cpu(), order.batch(i)[1])

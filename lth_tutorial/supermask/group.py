@@ -28,7 +28,7 @@ from lth_tutorial.supermask.weights import (
     selector,
     signs,
 )
-from lth_tutorial.training.branches import Lanes, in_order
+from lth_tutorial.training.branches import ONE_BY_ONE, Lanes, in_order
 from lth_tutorial.training.groups import SingleModel, Stack, can_stack
 
 SCORE = "score of "
@@ -112,7 +112,7 @@ class MaskedGroup:
             self.stack.parameters, self.stack.buffers = tensors, tensors
             return self.stack.logits(x)
         own = {name: _each(tensor) for name, tensor in tensors.items()}
-        lanes = self.lanes if self.training else Lanes(1, x.device)
+        lanes = self.lanes if torch.is_grad_enabled() else ONE_BY_ONE
         return torch.cat(lanes([partial(self._one, own, x, i) for i in range(self.size)]))
 
     def _one(self, tensors: dict[str, Sequence[Tensor]], x: Tensor, i: int) -> Tensor:

@@ -40,7 +40,9 @@ def test_batches_are_those_of_batch_indices_and_augment(images, augmented, start
     """Bit for bit, for several seeds and epochs, wherever a run starts."""
     config, seeds = replace(CONFIG, augment=augmented), [0, 5, 123]
     plan = Plan(images, config, seeds, start, stop)
-    for step, (x, y, lr, number) in zip(range(start, stop), batches(plan, range(start, stop)), strict=True):
+    for step, (x, y, lr, number) in zip(
+        range(start, stop), batches(plan, range(start, stop)), strict=True
+    ):
         assert x.is_contiguous() and int(number) == step
         for i, seed in enumerate(seeds):
             rows = batch_indices(210, 20, step, seed)

@@ -111,7 +111,9 @@ def test_a_replay_reads_batch_and_rate_where_the_counter_says(tiny_data):
         x, y = order.batch(i)
         assert torch.equal(seen[i][0], x) and torch.equal(seen[i][1], y)
         assert torch.equal(labels, y)
-        assert seen[i][3] == i and seen[i][2] == pytest.approx(lt.learning_rate(config, i), rel=1e-6)
+        assert seen[i][3] == i and seen[i][2] == pytest.approx(
+            lt.learning_rate(config, i), rel=1e-6
+        )
     assert len(places) == 1 and len(seen) == 20
 
 
