@@ -58,8 +58,8 @@ class Plan:
         device = data.device
         rates = [learning_rate(config, step) for step in range(start_step, stop_step)]
         self.rates = torch.tensor(rates, dtype=torch.float32).to(device)
-        # The step, counted from the start of this plan and from 0, and its place in what lies ready;
-        # at the same addresses for good.
+        # The step, counted from the start of the plan and from 0, and its place in what lies ready.
+        # At the same addresses for good.
         self.counter = torch.zeros(3, dtype=torch.int64, device=device)
         steps = min(self.per_epoch, stop_step - start_step)
         shape = (steps, len(self.data_seeds), config.batch_size)
@@ -92,7 +92,10 @@ class Plan:
         _write(self.counter, torch.tensor([step - self.start, step, step - self.first]))
 
     def read(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return examples, normalised, and labels [replicates, batch, …], learning rate and step."""
+        """Return normalised examples and labels [replicates, batch, …], learning rate and step.
+
+        The step is the counter itself, which `advance` changes.
+        """
         since, step, place = self.counter[:1], self.counter[1], self.counter[2:]
         rows = self.rows.index_select(0, place)[0]
         lr = self.rates.index_select(0, since)[0]
