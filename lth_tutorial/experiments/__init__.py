@@ -22,6 +22,7 @@ from lth_tutorial.experiments import (
     after_pruning,
     criteria,
     pruned_random,
+    quarrel,
     stability,
     structured,
     supermasks,
@@ -42,6 +43,7 @@ __all__ = [
 
 EXPERIMENTS: tuple[Experiment, ...] = (
     *winning_tickets.EXPERIMENTS,
+    *quarrel.EXPERIMENTS,
     *stability.EXPERIMENTS,
     *after_pruning.EXPERIMENTS,
     *structured.EXPERIMENTS,

@@ -8,6 +8,7 @@ and axes that all figures share. The other modules are in the order of the chapt
 from lth_tutorial.plotting.card import METHODS, VALUES, not_yet_run
 from lth_tutorial.plotting.criteria import connected_layers, saliency_plane
 from lth_tutorial.plotting.images import mask_and_arms, mask_image, weight_grids
+from lth_tutorial.plotting.quarrel import quarrel, rate_and_worth, sweep_rates
 from lth_tutorial.plotting.removal import weights_and_accuracy
 from lth_tutorial.plotting.rethinking import arm_dots
 from lth_tutorial.plotting.retraining import accuracy_vs_budget, learning_rates
@@ -54,6 +55,9 @@ __all__ = [
     "stability_and_error",
     "surface",
     "arm_dots",
+    "quarrel",
+    "rate_and_worth",
+    "sweep_rates",
     "learning_rates",
     "accuracy_vs_budget",
     "saliency_plane",
