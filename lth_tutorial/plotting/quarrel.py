@@ -37,7 +37,7 @@ def quarrel(rows: DataFrame, *, acts: int = 3, round: int = 4) -> Figure:
     if not is_whole(acts) or not 1 <= acts <= len(ACTS):
         raise ValueError(f"acts is 1, 2 or 3; got {acts!r}")
     check_rows(rows.assign(arm="dense"), ("seed", "round", "accuracy"), None)
-    choose("round", round, rows["round"].unique())
+    choose("round", str(round), [str(each) for each in rows["round"].unique()])
     import matplotlib.pyplot as plt
 
     figure, panels = plt.subplots(
@@ -103,7 +103,7 @@ def rate_and_worth(rows: DataFrame, rate: float | None = None, *, round: int = 4
 
     rates = sweep_rates(rows)
     if rate is not None:
-        choose("rate", rate, rates)
+        choose("rate", f"{rate:g}", [f"{each:g}" for each in rates])
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.9), layout="constrained")
     plt.close(figure)
     figure.set_facecolor("white")
