@@ -22,7 +22,7 @@ from lth_tutorial.claims import (
     chapter_10_live,
     chapter_11,
     chapter_12,
-    quarrel,
+    chapter_14,
 )
 from lth_tutorial.claims.rules import Claim, Effect
 from lth_tutorial.results.intervals import Interval
@@ -40,7 +40,6 @@ CLAIMS: tuple[Claim, ...] = (
     *chapter_03.CLAIMS,
     *chapter_04.CLAIMS,
     *chapter_05.CLAIMS,
-    *quarrel.CLAIMS,
     *chapter_06.CLAIMS,
     *chapter_07.CLAIMS,
     *chapter_08.CLAIMS,
@@ -48,6 +47,7 @@ CLAIMS: tuple[Claim, ...] = (
     *chapter_10_live.CLAIMS,
     *chapter_11.CLAIMS,
     *chapter_12.CLAIMS,
+    *chapter_14.CLAIMS,
 )
 
 

@@ -14,9 +14,12 @@ import torch
 from torch import Tensor
 
 from lth_tutorial.data.dataset import Dataset, make_dataset, permutation
+from lth_tutorial.data.generated import cubist_spiral
 from lth_tutorial.runtime import choose, is_whole, progress_bar
 
-DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "folder:PATH")
+DATASETS = (
+    "digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "cubist_spiral", "folder:PATH",
+)  # fmt: skip
 _TORCHVISION = {
     "mnist": "MNIST",
     "fashion_mnist": "FashionMNIST",
@@ -41,8 +44,9 @@ def load_dataset(
     Args:
         name: "digits" (1,797 real 8×8 images, part of the package, no network needed); "mnist",
             "fashion_mnist", "cifar10" or "cifar100" (downloaded by torchvision, with its
-            checksums); or "folder:PATH" with images of one size in PATH/train/CLASS/ and
-            PATH/test/CLASS/ (torchvision's ImageFolder layout).
+            checksums); "cubist_spiral" (2,000 points in the plane, generated); or "folder:PATH"
+            with images of one size in PATH/train/CLASS/ and PATH/test/CLASS/ (torchvision's
+            ImageFolder layout).
         root: folder that holds, or will hold, the downloaded files; default
             `~/.cache/lth_tutorial`.
         download: whether missing files may be downloaded.
@@ -60,6 +64,12 @@ def load_dataset(
     folder = str(name).removeprefix("folder:") if str(name).startswith("folder:") else None
     if folder is None:
         choose("data set", name, DATASETS)
+    if name == "cubist_spiral":
+        if val:
+            raise ValueError(
+                f"the spiral's only points are those it is trained on; got val={val!r}"
+            )
+        return cubist_spiral().to(device)
     if name == "digits":
         x, y, x_test, y_test = _read_digits()
     elif folder is not None:

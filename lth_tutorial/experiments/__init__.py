@@ -21,8 +21,8 @@ from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.experiments import (
     after_pruning,
     criteria,
+    looks,
     pruned_random,
-    quarrel,
     stability,
     structured,
     supermasks,
@@ -43,13 +43,13 @@ __all__ = [
 
 EXPERIMENTS: tuple[Experiment, ...] = (
     *winning_tickets.EXPERIMENTS,
-    *quarrel.EXPERIMENTS,
     *stability.EXPERIMENTS,
     *after_pruning.EXPERIMENTS,
     *structured.EXPERIMENTS,
     *criteria.EXPERIMENTS,
     *supermasks.EXPERIMENTS,
     *pruned_random.EXPERIMENTS,
+    *looks.EXPERIMENTS,
 )
 
 

@@ -23,6 +23,7 @@ from lth_tutorial.experiments import (
     run,
     scaled,
 )
+from lth_tutorial.experiments.looks import SHIPPED
 from lth_tutorial.experiments.tickets import has_tickets, pack_tickets
 from lth_tutorial.results.records import (
     check_writable,
@@ -33,8 +34,9 @@ from lth_tutorial.results.records import (
     recorded,
     save_rows,
 )
-from lth_tutorial.runtime import limit_threads
+from lth_tutorial.runtime import limit_threads, write_atomically
 from lth_tutorial.supermask.shipped import shipped_folder
+from lth_tutorial.variants.shipped import shipped_files
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -127,6 +129,7 @@ def run_one(options: argparse.Namespace) -> None:
         _check_replaceable(options)
         rows, provenance = run(design, data, scale=options.scale, workdir=workdir)
         print(f"wrote {save_rows(rows, design.name, provenance, root=options.out)}")
+        _ship(design, options.out, workdir)
         if options.scale == 1 and options.data is None:
             _pack(design, data, rows, options.out, workdir)
 
@@ -166,6 +169,14 @@ def _pack(design: Experiment, data: Dataset, rows, out: str | None, workdir: Pat
     folder = shipped_folder() if out is None else Path(out)
     for path in pack_tickets(design, data, rows, folder, workdir=workdir):
         print(f"wrote {path}")
+
+
+def _ship(design: Experiment, out: str | None, workdir: Path) -> None:
+    """Copy what parts have left for the record, such as masks, to where it is loaded from."""
+    for path in sorted(workdir.glob(f"part_*/{SHIPPED}/*")):
+        target = shipped_files(design.name, root=out) / path.name
+        write_atomically(target, path.read_bytes())
+        print(f"wrote {target}")
 
 
 def extend_one(options: argparse.Namespace) -> None:

@@ -13,10 +13,18 @@ from lth_tutorial import plotting
 from lth_tutorial.experiments.after_pruning import RetrainingPart
 from lth_tutorial.experiments.criteria import BeforeTrainingPart, CriteriaPart
 from lth_tutorial.experiments.design import Experiment, InstabilityPart, LotteryPart, Part
+from lth_tutorial.experiments.looks import (
+    ConvolutionPart,
+    DescentPart,
+    LocalityPart,
+    MasksPart,
+    SpiralPrunersPart,
+)
 from lth_tutorial.experiments.pruned_random import ImitationPart
 from lth_tutorial.experiments.stability import RewindingPart
 from lth_tutorial.experiments.structured import StructuredPart, UnstructuredPart
 from lth_tutorial.experiments.supermasks import SignsPart, SupermaskPart
+from lth_tutorial.variants.spiral_pruners import fewest_weights
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -196,6 +204,55 @@ def _imitation(parts: Sequence[Measured]) -> Iterator[Drawn]:
         yield _drawn(plotting.imitation(each.rows), each.named(caption), each.rows)
 
 
+def _locality(parts: Sequence[Measured]) -> Iterator[Drawn]:
+    import pandas as pd
+
+    first = parts[0]
+    caption = first.named("kept neighbours of kept pixels against first-layer weights that remain")
+    figure = plotting.neighbours_vs_density(first.rows)
+    yield _drawn(figure, caption, first.rows, "neighbours")
+    tables, labels = [], {}
+    for part, rows in parts:
+        last = rows[rows["round"] == rows.groupby("seed")["round"].transform("max")]
+        excess = last["neighbours"] - last["neighbours_matched"]
+        labels[part.label] = part.label
+        tables.append(last.assign(arm=part.label, excess=excess))
+    every = pd.concat(tables)
+    caption = "kept neighbours beyond the matched null, last round of every part"
+    low, high = 100 * every["excess"].min(), 100 * every["excess"].max()
+    alt = f"{caption}. Shown: {', '.join(labels)}. "
+    alt += f"Values of single runs lie between {low:.3g} and {high:.3g} points."
+    yield Drawn(plotting.excess_by_arm(every, labels), caption, alt)
+
+
+def _spiral(parts: Sequence[Measured]) -> Iterator[Drawn]:
+    import pandas as pd
+
+    rows = pd.concat([each.rows for each in parts])
+    caption = "accuracy on the spiral against the weights needed"
+    yield _drawn(plotting.weights_vs_accuracy(rows), caption, rows)
+
+
+def _spiral_widths(parts: Sequence[Measured]) -> Iterator[Drawn]:
+    import pandas as pd
+
+    for target in (0.95, 0.995):
+        tables = [
+            fewest_weights(rows[["arm", "seed", "weights", "accuracy"]], target).assign(
+                width=part.width
+            )
+            for part, rows in parts
+        ]
+        table = pd.concat(tables)
+        figure = plotting.weights_vs_width(table, target=f"{target:.3g}")
+        caption = f"weights needed for an accuracy of {100 * target:.3g} % against the width"
+        low, high = table["weights"].min(), table["weights"].max()
+        arms = ", ".join(plotting.METHODS[arm]["label"] for arm in table["arm"].unique())
+        alt = f"{caption}. Shown: {arms}. "
+        alt += f"Values of single runs lie between {low:.0f} and {high:.0f} weights."
+        yield Drawn(figure, caption, alt)
+
+
 FIGURES: dict[type, Callable[[Sequence[Measured]], Iterator[Drawn]]] = {
     LotteryPart: _lottery,
     InstabilityPart: _instability,
@@ -208,4 +265,9 @@ FIGURES: dict[type, Callable[[Sequence[Measured]], Iterator[Drawn]]] = {
     SupermaskPart: _supermasks,
     SignsPart: _signs,
     ImitationPart: _imitation,
+    LocalityPart: _locality,
+    ConvolutionPart: lambda parts: iter(()),  # a number beside the others, no figure of its own
+    DescentPart: _spiral,
+    MasksPart: _spiral,
+    SpiralPrunersPart: _spiral_widths,
 }

@@ -95,3 +95,23 @@ def with_batch_norm(model: nn.Sequential) -> nn.Sequential:
     if hasattr(model, "initialization"):
         sequence.initialization = model.initialization
     return sequence
+
+
+class LogitPair(nn.Module):
+    """Turn one logit z of two classes into the pair (0, z).
+
+    Cross-entropy is then binary cross-entropy of z, so that a network with a single output, such
+    as that of the Cubist Spiral, trains like any other and every weight of it counts.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [..., 1] to [..., 2]."""
+        return torch.cat([torch.zeros_like(x), x], dim=-1)
+
+
+class AppendOne(nn.Module):
+    """Append a constant input 1, so that the biases of the next layer are weights of it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [..., inputs] to [..., inputs + 1]."""
+        return torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)

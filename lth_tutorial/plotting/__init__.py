@@ -8,7 +8,15 @@ and axes that all figures share. The other modules are in the order of the chapt
 from lth_tutorial.plotting.card import METHODS, VALUES, not_yet_run
 from lth_tutorial.plotting.criteria import connected_layers, saliency_plane
 from lth_tutorial.plotting.images import mask_and_arms, mask_image, weight_grids
-from lth_tutorial.plotting.quarrel import quarrel, rate_and_worth, sweep_rates
+from lth_tutorial.plotting.looks import (
+    excess_by_arm,
+    locality_curves,
+    neighbours_vs_density,
+    receptive_fields,
+    spiral_and_wiring,
+    weights_vs_accuracy,
+    weights_vs_width,
+)
 from lth_tutorial.plotting.removal import weights_and_accuracy
 from lth_tutorial.plotting.rethinking import arm_dots
 from lth_tutorial.plotting.retraining import accuracy_vs_budget, learning_rates
@@ -55,9 +63,6 @@ __all__ = [
     "stability_and_error",
     "surface",
     "arm_dots",
-    "quarrel",
-    "rate_and_worth",
-    "sweep_rates",
     "learning_rates",
     "accuracy_vs_budget",
     "saliency_plane",
@@ -71,5 +76,12 @@ __all__ = [
     "imitated_lines",
     "error_vs_products",
     "imitation",
+    "receptive_fields",
+    "locality_curves",
+    "neighbours_vs_density",
+    "excess_by_arm",
+    "spiral_and_wiring",
+    "weights_vs_accuracy",
+    "weights_vs_width",
     "not_yet_run",
 ]

@@ -89,6 +89,14 @@ METHODS: dict[str, dict[str, Any]] = {
         "color": "#1B6B50",
         "marker": (6, 0, 30),
     },
+    "four_rounds": {"label": "IMP in four rounds", "color": "#3B6FA0", "marker": (9, 2, 0)},
+    "gradual": {"label": "gradual, one training", "color": "#B5651D", "marker": (10, 2, 0)},
+    "snip_iterative": {"label": "SNIP in 30 steps", "color": "#A02C5A", "marker": (4, 2, 20)},
+    "sifted": {"label": "IMP as in the paper", "color": "#4A5FB5", "marker": (8, 2, 0)},
+    "conv": {"label": "small convolutional network", "color": "#1D6F42", "marker": (7, 2, 0)},
+    "search": {"label": "search, weight by weight", "color": "#222255", "marker": (9, 0, 10)},
+    "random_search": {"label": "best of random masks", "color": "#707040", "marker": (10, 0, 0)},
+    "exhaustive": {"label": "every mask", "color": "#553311", "marker": (12, 1, 0)},
 }
 """Label, colour and marker of every method: the same in every chapter, also told apart in grey."""
 

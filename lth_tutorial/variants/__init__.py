@@ -1,7 +1,62 @@
 """Variants of the hypothesis: one word of it changed at a time.
 
-Chapters 9, 13 and 14 stand on this room. Its modules are read with their chapters, in any order;
-each one builds on the pipeline before it, and none on another.
+Chapters 9, 13 and 14 stand on this room; each builds on the pipeline before it, and none on another
+chapter's modules. Chapter 14: `locality` (where the kept pixels of a unit lie), then `sifting` (the
+pruning that makes them local) and `matching` (the overlap of two seeds' masks); `spiral` (a problem
+in the plane), then `spiral_search` and `spiral_pruners`.
 """
 
-__all__: list[str] = []
+from lth_tutorial.variants.locality import (
+    connected_units,
+    displacements,
+    first_layer,
+    kept_at_distance,
+    neighbour_share,
+    paths_to,
+    shuffle_units,
+)
+from lth_tutorial.variants.matching import match_units, overlaps_between_seeds, shuffled_layers
+from lth_tutorial.variants.shipped import load_masks, load_solution
+from lth_tutorial.variants.sifting import (
+    count_biases,
+    locality_experiment,
+    sifting_network,
+    small_convolution,
+)
+from lth_tutorial.variants.spiral import needed_weights, spiral_network
+from lth_tutorial.variants.spiral_pruners import compare_on_spiral, fewest_weights
+from lth_tutorial.variants.spiral_search import (
+    Found,
+    descend,
+    enumerate_masks,
+    random_masks,
+    train_masks,
+)
+
+__all__ = [
+    "first_layer",
+    "displacements",
+    "neighbour_share",
+    "kept_at_distance",
+    "shuffle_units",
+    "paths_to",
+    "connected_units",
+    "sifting_network",
+    "locality_experiment",
+    "count_biases",
+    "small_convolution",
+    "match_units",
+    "shuffled_layers",
+    "overlaps_between_seeds",
+    "spiral_network",
+    "needed_weights",
+    "compare_on_spiral",
+    "fewest_weights",
+    "Found",
+    "descend",
+    "enumerate_masks",
+    "random_masks",
+    "train_masks",
+    "load_masks",
+    "load_solution",
+]

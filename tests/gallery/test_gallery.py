@@ -40,6 +40,21 @@ def cells_of(part) -> list[dict]:
     arms = part.criteria if kind == "CriteriaPart" else getattr(part, "arms", ("dense",))
     if kind == "UnstructuredPart":
         arms = ("fine_tuned", "scratch_e", "scratch_b")
+    if kind in ("LocalityPart", "ConvolutionPart"):
+        arm, rounds = getattr(part, "arm", "conv"), part.imp.rounds if kind[0] == "L" else 0
+        return [
+            {"arm": arm, "round": r, "density": 0.7**r, "step": pd.NA, "first_density": 0.7**r}
+            | {f"neighbours{null}": 0.8**r for null in ("", "_matched", "_uniform")}
+            for r in range(rounds + 1)
+        ]
+    if kind in ("DescentPart", "MasksPart", "SpiralPrunersPart"):
+        arms = {"DescentPart": ("search",), "MasksPart": ("exhaustive",)}.get(kind, arms)
+        counts = getattr(part, "counts", getattr(part, "weights", (20, 19, 18)))
+        return [
+            {"arm": arm, "round": r, "density": n / 300, "step": pd.NA, "weights": n}
+            for arm in arms
+            for r, n in enumerate((300, *counts))
+        ]
     if kind == "InstabilityPart":
         return [{"arm": "dense", "round": 0, "step": step} for step in part.branch_steps]
     if kind == "RewindingPart":

@@ -1,0 +1,139 @@
+"""What the records of chapter 14 leave behind besides rows: masks to look at, and the sparsest
+networks that were found on the spiral."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from lth_tutorial.pruning.masks import Mask
+from lth_tutorial.runtime import choose
+from lth_tutorial.variants.spiral import spiral_network
+from lth_tutorial.variants.spiral_search import Found
+
+MasksByCell = dict[tuple[str, int, int], Mask]
+"""Arm, seed and round to mask."""
+
+SOLUTIONS = "solutions"
+
+
+def shipped_files(record: str, *, root: str | Path | None = None) -> Path:
+    """Return the folder with what a record has left behind besides its rows."""
+    base = files("lth_tutorial") / "_data" / "shipped" if root is None else Path(root) / "shipped"
+    return Path(str(base)) / record
+
+
+def pack_masks(masks: Mapping[tuple[str, int, int], Mask]) -> bytes:
+    """Return masks as one compressed file, a bit per weight before compression.
+
+    Args:
+        masks: by arm, seed and round.
+    """
+    arrays = {}
+    for (arm, seed, index), mask in masks.items():
+        for name, kept in mask.items():
+            shape = ",".join(map(str, kept.shape))
+            arrays[f"{arm}|{seed}|{index}|{name}|{shape}"] = np.packbits(kept.cpu().numpy())
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def unpack_masks(content: bytes) -> MasksByCell:
+    """Return the masks that `pack_masks` packed, on the CPU.
+
+    Raises:
+        ValueError: if the content is damaged or holds something else.
+    """
+    masks: MasksByCell = {}
+    try:
+        arrays = np.load(io.BytesIO(content), allow_pickle=False)
+        for key in arrays.files:
+            arm, seed, index, name, shape = key.split("|")
+            sides = [int(side) for side in shape.split(",")]
+            bits = np.unpackbits(arrays[key], count=int(np.prod(sides))).astype(bool)
+            cell = masks.setdefault((arm, int(seed), int(index)), {})
+            cell[name] = torch.from_numpy(bits.reshape(sides))
+    except (ValueError, OSError, KeyError) as error:
+        raise ValueError(f"these are no packed masks, or they are damaged: {error}") from error
+    return masks
+
+
+def load_masks(record: str, *, root: str | Path | None = None) -> MasksByCell:
+    """Return the masks that come with a record, by arm, seed and round.
+
+    Raises:
+        FileNotFoundError: if the record has none, or has not been run.
+        ValueError: if a file is damaged.
+    """
+    folder = shipped_files(record, root=root)
+    paths = sorted(folder.glob("*.npz")) if folder.is_dir() else []
+    if not paths:
+        raise FileNotFoundError(
+            f"no masks come with {record!r}; to make them: "
+            f"python -m lth_tutorial.experiments run {record}"
+        )
+    masks: MasksByCell = {}
+    for path in paths:
+        masks |= unpack_masks(path.read_bytes())
+    return masks
+
+
+def pack_solutions(found: Mapping[str, Found]) -> bytes:
+    """Return the networks of a search as readable text: widths, kept weights, biases.
+
+    Args:
+        found: by the target that each one reaches, e.g. "0.95".
+    """
+    solutions = {}
+    for target, one in found.items():
+        solutions[target] = {
+            "weights": one.weights,
+            "accuracy": one.accuracy,
+            "kind": "upper bound: so many weights are enough, fewer may be",
+            "widths": [len(kept) for kept in list(one.mask.values())[:-1]],
+            "state": {name: tensor.tolist() for name, tensor in one.state.items()},
+            "mask": {name: kept.int().tolist() for name, kept in one.mask.items()},
+        }
+    return (json.dumps(solutions, indent=1) + "\n").encode()
+
+
+def load_solution(
+    target: float = 0.95, *, record: str = "spiral-search", root: str | Path | None = None
+) -> tuple[nn.Sequential, Mask]:
+    """Return the sparsest network known to reach an accuracy on the spiral, and its mask.
+
+    It is an upper bound: so many weights are enough. That fewer are not, nobody has shown.
+
+    Args:
+        target: 0.95 or 0.995.
+
+    Raises:
+        FileNotFoundError: if the search has not been run.
+        ValueError: for a target that was not searched for.
+    """
+    folder = shipped_files(record, root=root)
+    paths = sorted(folder.glob(f"{SOLUTIONS}*.json")) if folder.is_dir() else []
+    if not paths:
+        raise FileNotFoundError(
+            f"no solution comes with {record!r}; to search: "
+            f"python -m lth_tutorial.experiments run {record}"
+        )
+    known = [json.loads(path.read_text()) for path in paths]
+    targets = sorted({name for solutions in known for name in solutions})
+    key = choose("target", f"{target:g}", targets)
+    one = min(
+        (solutions[key] for solutions in known if key in solutions),
+        key=lambda each: (each["weights"], -each["accuracy"]),
+    )
+    model = spiral_network(one["widths"], 0)
+    model.load_state_dict({name: torch.tensor(values) for name, values in one["state"].items()})
+    mask = {name: torch.tensor(kept, dtype=torch.bool) for name, kept in one["mask"].items()}
+    return model, mask
