@@ -11,7 +11,7 @@ export OMP_NUM_THREADS := 1
 # Silences progress bars and widget views where nobody is watching.
 notebooks book normalise: export LTH_TUTORIAL_BUILD := 1
 
-.PHONY: help book serve lab test lint unit notebooks normalise pages screenshots linkcheck slow bench clean
+.PHONY: help book serve lab test lint unit notebooks normalise pages screenshots linkcheck slow bench gpu clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -71,6 +71,10 @@ slow: $(INSTALLED)  ## the tests that take longer
 
 bench: $(INSTALLED)  ## the speed measurements
 	$(BIN)/python -m pytest -m bench -s
+
+# With the Python at hand, so that a lent machine needs no installation: PYTHON=… OUT=folder.
+gpu:  ## tests, times and a record on a GPU, in five minutes (without one: a rehearsal)
+	$(PYTHON) tests/tools/gpu_check.py
 
 clean:  ## remove the environment and everything built
 	rm -rf .venv _build dist .pytest_cache .ruff_cache

@@ -23,6 +23,7 @@ from lth_tutorial.claims import (
     chapter_11,
     chapter_12,
     chapter_14,
+    quarrel,
 )
 from lth_tutorial.claims.rules import Claim, Effect
 from lth_tutorial.results.intervals import Interval
@@ -40,6 +41,7 @@ CLAIMS: tuple[Claim, ...] = (
     *chapter_03.CLAIMS,
     *chapter_04.CLAIMS,
     *chapter_05.CLAIMS,
+    *quarrel.CLAIMS,
     *chapter_06.CLAIMS,
     *chapter_07.CLAIMS,
     *chapter_08.CLAIMS,

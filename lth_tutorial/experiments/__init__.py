@@ -23,6 +23,7 @@ from lth_tutorial.experiments import (
     criteria,
     looks,
     pruned_random,
+    quarrel,
     stability,
     structured,
     supermasks,
@@ -43,6 +44,7 @@ __all__ = [
 
 EXPERIMENTS: tuple[Experiment, ...] = (
     *winning_tickets.EXPERIMENTS,
+    *quarrel.EXPERIMENTS,
     *stability.EXPERIMENTS,
     *after_pruning.EXPERIMENTS,
     *structured.EXPERIMENTS,

@@ -58,12 +58,13 @@ class Experiment:
 
 @dataclass(frozen=True)
 class LotteryPart:
-    """Tickets and their controls, by `lottery_experiment`."""
+    """Tickets and their controls, by `lottery_experiment`; on the first `images` if given."""
 
     model: str
     train: TrainConfig
     imp: IMPConfig
     arms: tuple[str, ...] = ARMS
+    images: int | None = None
     label: str = ""
 
     def measure(
@@ -71,8 +72,9 @@ class LotteryPart:
     ) -> pd.DataFrame:
         """Return one row per arm, seed and round."""
         return lottery_experiment(
-            self.model, data, self.train, self.imp, arms=self.arms, seeds=seeds, workdir=workdir
-        )
+            self.model, first_images(data, self.images), self.train, self.imp, arms=self.arms,
+            seeds=seeds, workdir=workdir,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class InstabilityPart:
     train: TrainConfig
     branch_steps: tuple[int, ...]
     points: int = 11
+    images: int | None = None
     label: str = ""
 
     def measure(
@@ -90,11 +93,19 @@ class InstabilityPart:
     ) -> pd.DataFrame:
         """Return one row per seed and branch step, which stands in the column `step`."""
         rows = instability(
-            self.model, data, self.train, branch_steps=self.branch_steps, seeds=seeds,
-            points=self.points, workdir=workdir,
+            self.model, first_images(data, self.images), self.train,
+            branch_steps=self.branch_steps, seeds=seeds, points=self.points,
+            workdir=workdir,
         )  # fmt: skip
         rows = rows.drop(columns=["branch_a", "branch_b"]).rename(columns={"branch_step": "step"})
         return rows.assign(arm="dense", round=0, density=1.0)
+
+
+def first_images(data: Dataset, images: int | None) -> Dataset:
+    """Return the data with the first training images only; validation and test stay whole."""
+    if images is None:
+        return data
+    return replace(data, x_train=data.x_train[:images], y_train=data.y_train[:images])
 
 
 def scaled(design: Experiment, scale: float) -> Experiment:

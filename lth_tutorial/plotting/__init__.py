@@ -17,6 +17,7 @@ from lth_tutorial.plotting.looks import (
     weights_vs_accuracy,
     weights_vs_width,
 )
+from lth_tutorial.plotting.quarrel import quarrel, rate_and_worth, sweep_rates
 from lth_tutorial.plotting.removal import weights_and_accuracy
 from lth_tutorial.plotting.rethinking import arm_dots
 from lth_tutorial.plotting.retraining import accuracy_vs_budget, learning_rates
@@ -63,6 +64,9 @@ __all__ = [
     "stability_and_error",
     "surface",
     "arm_dots",
+    "quarrel",
+    "rate_and_worth",
+    "sweep_rates",
     "learning_rates",
     "accuracy_vs_budget",
     "saliency_plane",

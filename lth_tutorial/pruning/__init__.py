@@ -1,9 +1,10 @@
 """Masks, and how a mask gets smaller: the heart of the pipeline.
 
 Read `masks` first: which weights may be pruned, and what a mask is (chapter 1). `ranking` finds
-exactly the best k of millions of scores, `prune` takes the lowest share away, over the whole
-network or layer by layer (chapters 1, 2 and 4). `schedules` says how many weights to keep in how
-many rounds (chapter 8). Where scores come from is the business of `criteria`.
+exactly the best k of millions of scores (`radix`, with its `radix_kernels`, on a GPU), `prune`
+takes the lowest share away, over the whole network or layer by layer (chapters 1, 2 and 4).
+`schedules` says how many weights to keep in how many rounds (chapter 8). Where scores come from is
+the business of `criteria`.
 """
 
 from lth_tutorial.pruning.masks import (

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lth_tutorial.pruning import radix
+
 _FEW = 100_000
 _STRIDE = 97  # prime, so that the sample does not keep step with the width of a layer
 _SLACK = 4.0  # standard deviations of the sampled threshold's rank
@@ -27,10 +29,17 @@ def best(values: Sequence[Tensor], allowed: Sequence[Tensor], keep: int) -> list
     """
     quick = (torch.float32, torch.float64)
     if not all(v.device.type == "cpu" and v.dtype in quick for v in values):
-        flat = _by_selection(torch.cat(list(values)), torch.cat(list(allowed)), keep)
+        flat = _on_a_gpu(torch.cat(list(values)), torch.cat(list(allowed)), keep)
         return list(flat.split([len(v) for v in values]))
     chosen = _by_band([v.detach().numpy() for v in values], [a.numpy() for a in allowed], keep)
     return [torch.from_numpy(each) for each in chosen]
+
+
+def _on_a_gpu(values: Tensor, allowed: Tensor, keep: int) -> Tensor:
+    if values.dtype == torch.float64 or not radix.is_available(values.device):
+        return _by_selection(values, allowed, keep)
+    highest = radix.Highest([(0, len(values))], [keep], values.device)
+    return highest(radix.ordered_bits(values.detach().float(), allowed))
 
 
 def _by_selection(values: Tensor, allowed: Tensor, keep: int) -> Tensor:

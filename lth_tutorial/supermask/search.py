@@ -24,6 +24,7 @@ from lth_tutorial.supermask.design import SupermaskConfig, check_design
 from lth_tutorial.supermask.frozen import maskable_weights
 from lth_tutorial.supermask.group import SCORE, MaskedGroup
 from lth_tutorial.supermask.weights import signs
+from lth_tutorial.training.branches import can_branch
 from lth_tutorial.training.checkpoints import claim_folder, describe_model, within
 from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.evaluation import evaluate_group
@@ -211,22 +212,28 @@ def train_supermasks(
             about["scores"] = "from 0, gradients through size / kept"
         claim_folder(workdir, about | {"seeds": seeds})
     networks = list(map(with_sign_activations, models)) if design.binary_activations else models
-    together = len(models) > 1 and can_stack(networks)
+    kind = _trained_as(networks, design, workdir)
 
     def search_members(members: Sequence[int], on_step: Tick) -> list[Supermask]:
+        some = [networks[i] for i in members]
         group = MaskedGroup(
-            [networks[i] for i in members], design, config.steps, [seeds[i] for i in members]
-        )
-        split = together and len(members) < len(models)
-        folder = f"part_{members[0]}_{members[-1]}" if split else f"part_{members[0]}"
+            some, design, config.steps, [seeds[i] for i in members],
+            channels_last=can_branch(some) and config.precision != "fp32",
+        )  # fmt: skip
+        first, last = members[0], members[-1]
+        split = kind == "stack" and len(members) < len(models)
+        folder = f"part_{first}_{last}" if split else f"part_{first}"
+        if kind == "branches":
+            folder = f"branches_{first}_{last}"
         return _search(
             group, data, config, [data_seeds[i] for i in members],
             lambda: tick(on_step, len(members)), within(workdir, folder),
             [before[i] for i in members],
         )  # fmt: skip
 
+    everyone = list(range(len(models)))
     found: list[Supermask] = []
-    for members in [range(len(models))] if together else [[i] for i in range(len(models))]:
+    for members in [[i] for i in everyone] if kind == "model" else [everyone]:
         found += in_parts(search_members, members, on_step)
     for model, seed, result, expected in zip(models, data_seeds, found, before, strict=True):
         if _hash_of_weights(model) != expected:
@@ -236,6 +243,22 @@ def train_supermasks(
             warnings.warn(message, DivergenceWarning, stacklevel=2)
     _warn_of_collapse(found)
     return found
+
+
+def _trained_as(models: Sequence[nn.Module], design: SupermaskConfig, workdir) -> str:
+    """Return as what masks are searched: "stack", "branches" (both at once) or each "model" alone.
+
+    What a folder holds is continued as it was begun, on whatever machine.
+    """
+    if len(models) == 1:
+        return "model"
+    begun = {} if workdir is None else {each.name for each in Path(workdir).glob("*_*")}
+    if any(name.startswith("branches") for name in begun):
+        return "branches"
+    if can_stack(models):
+        return "stack"
+    drawn = design.method == "sampled"  # on the host, which would keep the branches waiting
+    return "branches" if can_branch(models) and not drawn and not begun else "model"
 
 
 def effective_state(model: nn.Module, supermask: Supermask) -> State:

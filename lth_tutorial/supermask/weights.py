@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lth_tutorial.pruning.prune import Scope
+from lth_tutorial.pruning.radix import Highest
 from lth_tutorial.supermask.selection import kept_count, largest
 
 
@@ -28,6 +29,23 @@ def choose_masks(scores: Mapping[str, Tensor], keep: float, scope: Scope) -> dic
     return {n: mask.view(scores[n].shape) for n, mask in zip(flat, chosen, strict=True)}
 
 
+def selector(scores: Mapping[str, Tensor], keep: float, scope: Scope) -> Highest:
+    """Return what makes the choice of `choose_masks` on a GPU, for all layers at once.
+
+    It takes the scores of all layers one after the other, [layers, replicates, …] flattened.
+    """
+    replicates = len(next(iter(scores.values())))
+    sizes = {name: each[0].numel() for name, each in scores.items()}
+    device = next(iter(scores.values())).device
+    if scope == "layer":
+        counts = [kept_count(n, keep, name) for name, n in sizes.items() for _ in range(replicates)]
+        pieces = [n for n in sizes.values() for _ in range(replicates)]
+        return Highest(list(enumerate(pieces)), counts, device)
+    count = kept_count(sum(sizes.values()), keep, "the network")
+    pieces = [(i, n) for n in sizes.values() for i in range(replicates)]
+    return Highest(pieces, [count] * replicates, device)
+
+
 def gains(magnitude: Tensor, mask: Tensor) -> Tensor:
     """Return the mean magnitude of the kept weights of every replicate, shape [replicates].
 
@@ -38,6 +56,8 @@ def gains(magnitude: Tensor, mask: Tensor) -> Tensor:
     Source: Diffenderfer & Kailkhura 2021, section 2: of all multiples of the signs, this one is
     nearest to the kept weights.
     """
+    if magnitude.is_cuda:  # where products of matrices may be rounded to TF32
+        return (magnitude * mask).flatten(1).sum(dim=1) / _counts(mask)
     flat = magnitude.flatten(1), mask.flatten(1)
     return torch.bmm(flat[0][:, None], flat[1][:, :, None]).flatten() / _counts(mask)
 

@@ -2,7 +2,8 @@
 
 All masks and starts of a round are known before its training begins, and its arms share data,
 batches and settings. Small networks are limited by the overhead of each operation, so the seeds of
-all arms are trained as one stack where `is_worth_merging` says so. Each arm's results are those
+all arms are trained as one stack where `is_worth_merging` says so, and few large ones side by side
+on a GPU. Each arm's results are those
 that it has when it is trained alone, to floating-point tolerance.
 """
 
@@ -21,6 +22,7 @@ from lth_tutorial.pruning.masks import Mask
 from lth_tutorial.runtime import tick
 from lth_tutorial.states import State
 from lth_tutorial.tickets.lottery import rewind_, train_from
+from lth_tutorial.training.branches import is_worth_joining
 from lth_tutorial.training.checkpoints import within
 from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.groups import is_worth_merging
@@ -74,7 +76,8 @@ def train_arms(
             same bits on a CPU. Use up the iterator: the end removes what was kept for this.
     """
     together: dict[str, Results] = {}
-    if is_worth_merging(list(models.values())):
+    some = list(models.values())
+    if is_worth_merging(some) or is_worth_joining(some):
         for names in _sets(arms, workdir):
             some = {name: arms[name] for name in names}
             together |= _as_one_stack(models, some, data, config, start_step, on_step, workdir)

@@ -9,6 +9,7 @@ from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import weights_under
 from lth_tutorial.runtime import is_whole
 from lth_tutorial.training.attacks import check_attack
+from lth_tutorial.training.precision import check_precision
 
 
 def check_run(group, data, config, masks, start_step, stop_step, data_seeds, save_at) -> None:
@@ -36,6 +37,7 @@ def check_run(group, data, config, masks, start_step, stop_step, data_seeds, sav
             f"augment shifts and mirrors images [channels, height, width]; {data.name} has "
             f"examples of shape {data.shape}"
         )
+    check_precision(config.precision, data.device)
     for model, mask in zip(group.models, masks or [None] * group.size, strict=True):
         if mask is not None:
             weights_under(model, mask)
@@ -56,8 +58,7 @@ def batch_norm_scales(group) -> list[Tensor]:
         for name, module in group.models[0].named_modules()
         if isinstance(module, nn.modules.batchnorm._BatchNorm)
     ]
-    found = [group.parameters[name] for name in names if name in group.parameters]
-    return [scale for scale in found if scale.requires_grad]
+    return [scale for name in names for scale in group.leaves(name) if scale.requires_grad]
 
 
 @torch.no_grad()

@@ -34,7 +34,8 @@ class TrainConfig:
         warmup_steps: steps over which the rate first rises linearly.
         augment: shift and mirror the training images at random (pure function of data_seed, step).
         eval_every: steps between validation points; None for no validation history.
-        precision: "fp32", or "bf16" for mixed precision.
+        precision: of products on a GPU: "fp32"; "tf32", whose factors have 10 bits; or "bf16",
+            mixed precision. A CPU takes "tf32" for "fp32".
         attack: made by `fgsm` or `pgd`: the examples of each step are attacked first, so that the
             network learns to resist (adversarial training, Madry et al. 2018). Its random starts
             depend on (data_seed, step) alone; restarts are for measuring only.
@@ -52,7 +53,7 @@ class TrainConfig:
     warmup_steps: int = 0
     augment: bool = False
     eval_every: int | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     attack: Attack | None = None
 
     def __post_init__(self) -> None:
@@ -67,7 +68,7 @@ class TrainConfig:
         _require(_finite(self.bn_l1) and self.bn_l1 >= 0, "bn_l1", self.bn_l1, "at least 0")
         choose("optimizer", self.optimizer, ("sgd", "adam"))
         choose("schedule", self.schedule, ("steps", "cosine"))
-        choose("precision", self.precision, ("fp32", "bf16"))
+        choose("precision", self.precision, ("fp32", "tf32", "bf16"))
         if not (self.attack is None or isinstance(self.attack, Attack)):
             raise ValueError(f"attack is made by fgsm or pgd, or None; got {self.attack!r}")
         _require(isinstance(self.lr_drops, tuple), "lr_drops", self.lr_drops, "a tuple of steps")

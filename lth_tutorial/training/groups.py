@@ -37,7 +37,7 @@ class SingleModel:
         self.models = [model]
         self.parameters = dict(model.named_parameters())
         self.size = 1
-        self.is_random = _may_be_random(model)
+        self.is_random = may_be_random(model)
         self.is_recordable = not self.is_random
         # A module in evaluation mode inside a model in training mode is frozen on purpose.
         self.arrived = [(module, module.training) for module in model.modules()]
@@ -61,9 +61,9 @@ class SingleModel:
         """Map [1, batch, …] to [1, batch, classes]."""
         return self.models[0](x[0])[None]
 
-    def combine(self, tensors: Sequence[Tensor]) -> Tensor:
-        """Arrange one tensor per replicate like the parameters."""
-        return tensors[0]
+    def leaves(self, name: str) -> list[Tensor]:
+        """Return the trained tensors of a parameter's name; none if there is no such."""
+        return [self.parameters[name]] if name in self.parameters else []
 
     def state(self) -> dict[str, Tensor]:
         """Return live views of the state with the replicate dimension first."""
@@ -119,8 +119,10 @@ class Stack:
         return x
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
-        weight = self.parameters[f"{name}.weight"].transpose(1, 2)
-        bias = self.parameters.get(f"{name}.bias")
+        weight, bias = self.parameters[f"{name}.weight"], self.parameters.get(f"{name}.bias")
+        if x.is_cuda and not torch.is_autocast_enabled("cuda"):
+            return _StackedLinear.apply(x, weight, bias)
+        weight = weight.transpose(1, 2)
         return torch.bmm(x, weight) if bias is None else torch.baddbmm(bias[:, None], x, weight)
 
     def _convolution(self, name: str, layer: nn.Conv2d, x: Tensor) -> Tensor:
@@ -141,32 +143,37 @@ class Stack:
             layer.momentum if self.momentum is None else self.momentum, layer.eps,
         )  # fmt: skip
 
-    def combine(self, tensors: Sequence[Tensor]) -> Tensor:
-        """Arrange one tensor per replicate like the parameters."""
-        return torch.stack(list(tensors))
+    def leaves(self, name: str) -> list[Tensor]:
+        """Return the one tensor that holds a parameter of all replicates, if there is such."""
+        return [self.parameters[name]] if name in self.parameters else []
 
     def state(self) -> dict[str, Tensor]:
         """Return live views of the state with the replicate dimension first."""
         return {name: tensor.detach() for name, tensor in self.tensors.items()}
 
-    @torch.no_grad()
     def write_back(self) -> None:
         """Copy the trained weights into the models that were stacked."""
-        for i, model in enumerate(self.models):
-            for name, tensor in model.state_dict().items():
-                tensor.copy_(self.tensors[name][i])
+        copy_into(self.models, self.tensors)
+
+
+@torch.no_grad()
+def copy_into(models: Sequence[nn.Module], tensors: dict[str, Tensor]) -> None:
+    """Copy states with the replicate dimension first into the models."""
+    for i, model in enumerate(models):
+        for name, tensor in model.state_dict().items():
+            tensor.copy_(tensors[name][i])
 
 
 def _stacked(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([one[name].detach() for one in states]) for name in states[0]}
 
 
-def can_stack(models: Sequence[nn.Module]) -> bool:
-    """Return whether the models can be, and are worth being, trained as one."""
+def can_stack(models: Sequence[nn.Module], *, at_any_size: bool = False) -> bool:
+    """Return whether the models can be, and (but `at_any_size`) are worth being, trained as one."""
     return (
         all(_is_plain_sequence(model) for model in models)
         and len({str(model) for model in models}) == 1
-        and _is_small_or_on_gpu(models[0])
+        and (at_any_size or _is_small_or_on_gpu(models[0]))
     )
 
 
@@ -183,6 +190,28 @@ def is_worth_merging(models: Sequence[nn.Module]) -> bool:
         return False
     weights = len(models) * sum(p.numel() for p in models[0].parameters())
     return weights <= _LARGEST_MERGED.get(device, 0)
+
+
+class _StackedLinear(torch.autograd.Function):
+    """The linear layers of a stack on a GPU, [replicates, batch, inputs] to […, outputs].
+
+    The same products as by autograd; but the gradient of the weight comes in the weight's order in
+    memory, which saves a copy of it at every step, and the bias is added, not copied first.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.has_bias = bias is not None
+        out = torch.bmm(x, weight.transpose(1, 2))
+        return out if bias is None else out.add_(bias[:, None])
+
+    @staticmethod
+    def backward(ctx, upstream: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        inputs = torch.bmm(upstream, weight) if ctx.needs_input_grad[0] else None
+        bias = upstream.sum(dim=1) if ctx.has_bias else None
+        return inputs, torch.bmm(upstream.transpose(1, 2), x), bias
 
 
 def _has_convolutions(model: nn.Module) -> bool:
@@ -230,16 +259,17 @@ def _is_small_or_on_gpu(model: nn.Module) -> bool:
     return small or (parameters[0].is_cuda and not _has_convolutions(model))
 
 
-def _may_be_random(model: nn.Module) -> bool:
+def may_be_random(model: nn.Module) -> bool:
     """Return whether a forward pass may draw random numbers, as far as the modules tell.
 
-    PyTorch's own layers are known, and ours; any other forward may call anything.
+    PyTorch's own layers are known, ours, and torchvision's ResNet and VGG; any other forward may
+    call anything.
     """
+    known = ("torch.nn.", "lth_tutorial.", "torchvision.models.resnet", "torchvision.models.vgg")
     drawing = (nn.MultiheadAttention, nn.RNNBase, nn.Transformer, nn.RReLU)
     return any(
-        not type(module).__module__.startswith(("torch.nn.", "lth_tutorial."))
+        not type(module).__module__.startswith(known)
         or "Dropout" in type(module).__name__
-        or "Transformer" in type(module).__name__
         or isinstance(module, drawing)
         for module in model.modules()
     )
@@ -247,5 +277,5 @@ def _may_be_random(model: nn.Module) -> bool:
 
 def split_states(stacked: dict[str, Tensor]) -> list[State]:
     """Return one copied state per replicate from a state with the replicate dimension first."""
-    n = len(next(iter(stacked.values())))
-    return [{name: tensor[i].clone() for name, tensor in stacked.items()} for i in range(n)]
+    n, usual = len(next(iter(stacked.values()))), torch.contiguous_format
+    return [{k: t[i].clone(memory_format=usual) for k, t in stacked.items()} for i in range(n)]

@@ -19,15 +19,17 @@ from lth_tutorial.data.dataset import DataOrder, Dataset, generator_for
 from lth_tutorial.pruning.masks import Mask
 from lth_tutorial.runtime import progress_bar, tick
 from lth_tutorial.training.attacks import Adversary
+from lth_tutorial.training.branches import Branches, alone
 from lth_tutorial.training.checkpoints import Checkpoints
 from lth_tutorial.training.checks import check_run
-from lth_tutorial.training.config import TrainConfig, learning_rate
+from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.evaluation import losses
 from lth_tutorial.training.failures import explained
 from lth_tutorial.training.groups import SingleModel, Stack
 from lth_tutorial.training.outcome import SNAPSHOT, TrainResult, divergence_message
+from lth_tutorial.training.precision import arithmetic
 from lth_tutorial.training.progress import Run, identity
-from lth_tutorial.training.steps import Step, apply_masks, make_step, masked_parameters
+from lth_tutorial.training.steps import Step, apply_masks, make_update, masked_parameters
 
 
 def train(
@@ -62,7 +64,7 @@ def train(
         FloatingPointError: if the loss becomes NaN or infinite; names the step.
         RuntimeError: if the GPU fails; says where the run can go on.
     """
-    group = SingleModel(model)
+    group = alone(model, config)
     masks = None if mask is None else [mask]
     steps = (config.steps if stop_step is None else stop_step) - start_step
     with progress_bar(max(steps, 0), "training") as bar:
@@ -76,7 +78,7 @@ def train(
 
 
 def fit(
-    group: SingleModel | Stack,
+    group: SingleModel | Stack | Branches,
     data: Dataset,
     config: TrainConfig,
     *,
@@ -116,9 +118,13 @@ def fit(
     plain = Step(group, run.optimizer, config, masked, data.device, adversary)
     for i in diverged:
         plain.drop(i)
-    update = make_step(plain, stop_step - run.step)
+    update = make_update(plain, order, run.step, stop_step)
     check_every = 1 if data.device.type == "cpu" else 50  # reading a number stalls a GPU
-    with explained(workdir), torch.random.fork_rng(enabled=group.is_random):
+    with (
+        explained(workdir),
+        arithmetic(config.precision, data.device),
+        torch.random.fork_rng(enabled=group.is_random),
+    ):
         for step in range(run.step, stop_step + 1):
             if files is not None and step > run.step and files.is_due():
                 files.save_progress(*run.progress(step))
@@ -133,8 +139,7 @@ def fit(
                 break
             if group.is_random:
                 torch.manual_seed(generator_for("layers", data_seeds[0], step).initial_seed())
-            x, y = order.batch(step)
-            loss, logits = update(x, y, learning_rate(config, step), step)
+            loss, logits, y = update(step)
             if step % check_every == 0 and not math.isfinite(loss.item()):
                 for i in _not_finite(losses(logits, y)):
                     diverged.setdefault(i, step)
@@ -150,7 +155,7 @@ def fit(
 
 
 def keep_results(
-    group: SingleModel | Stack,
+    group: SingleModel | Stack | Branches,
     data: Dataset,
     config: TrainConfig,
     results: Sequence[TrainResult],

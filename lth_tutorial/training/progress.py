@@ -34,6 +34,7 @@ class Run:
         self.optimizer = _optimizer(group.parameters.values(), config)
         self.kept: dict[str, State] = {}
         self.points: list[list[dict]] = [[] for _ in range(group.size)]
+        self.unread: list[tuple[int, Tensor, Tensor]] = []
         self.best_loss = torch.full((group.size,), math.inf, device=data.device)
         self.diverged: dict[int, int] = {}
         self.keep("start")
@@ -47,8 +48,7 @@ class Run:
         if len(self.data.x_val) == 0:
             return
         loss, accuracy = evaluate_group(self.group, self.data, "val")
-        for points, a, b in zip(self.points, loss.tolist(), accuracy.tolist(), strict=True):
-            points.append({"step": step, "val_loss": a, "val_accuracy": b})
+        self.unread.append((step, loss, accuracy))
         better = loss < self.best_loss
         self.best_loss = torch.where(better, loss, self.best_loss)
         best = self.kept.setdefault("early_stop", {})
@@ -56,8 +56,16 @@ class Run:
             choice = better.view(-1, *(1,) * (now.ndim - 1))
             best[name] = torch.where(choice, now, best.get(name, now))
 
+    def _read_points(self) -> None:
+        """Put the validation points into the history; reading each at once would stall a GPU."""
+        for step, loss, accuracy in self.unread:
+            for points, a, b in zip(self.points, loss.tolist(), accuracy.tolist(), strict=True):
+                points.append({"step": step, "val_loss": a, "val_accuracy": b})
+        self.unread.clear()
+
     def progress(self, step: int) -> tuple[dict[str, State], dict]:
         """Return all that training needs to continue before the given step."""
+        self._read_points()
         moments = {
             f"{i}.{name}": torch.as_tensor(value)
             for i, state in self.optimizer.state_dict()["state"].items()
@@ -96,6 +104,7 @@ class Run:
 
     def results(self, stop_step: int) -> list[TrainResult]:
         """Return one result per replicate."""
+        self._read_points()
         self.keep("final")
         size = self.group.size
         each = {name: split_states(stacked) for name, stacked in self.kept.items() if stacked}

@@ -3,8 +3,9 @@
 Every measured statement of the book has several seeds behind it. Small networks are limited by
 the overhead of each operation, not by arithmetic, so R of them are trained as one: their weights
 are stacked into tensors [R, outputs, inputs] and each step is one batched product. Networks that
-cannot be stacked, or are large enough to keep a core busy, run in processes. The functions here
-choose; the numbers are those of the plain loop, to floating-point tolerance.
+cannot be stacked run side by side on a GPU, as branches of one recording; on a CPU one after the
+other, or in processes. The functions here choose; the numbers are those of the plain loop, to
+floating-point tolerance.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, wait
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,10 +25,11 @@ from torch import nn
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import Mask
 from lth_tutorial.runtime import tick, write_atomically
+from lth_tutorial.training.branches import alone, can_branch, side_by_side, structure
 from lth_tutorial.training.checkpoints import within
 from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.failures import Tick, in_parts
-from lth_tutorial.training.groups import SingleModel, Stack, can_stack
+from lth_tutorial.training.groups import Stack, can_stack
 from lth_tutorial.training.loop import fit, keep_results
 from lth_tutorial.training.outcome import DivergenceWarning, TrainResult, divergence_message
 
@@ -70,17 +73,20 @@ def train_replicates(
             f"{len(data_seeds)} data seeds and {'no' if masks is None else len(masks)} masks"
         )
 
-    def fit_members(members: Sequence[int], on_step: Tick) -> list[TrainResult]:
-        group, group_masks, seeds, folder = _group(models, masks, data_seeds, members, workdir)
+    def fit_members(kind: str, members: Sequence[int], on_step: Tick) -> list[TrainResult]:
+        group, group_masks, seeds, folder = _group(
+            models, masks, data_seeds, kind, members, config, workdir
+        )
         return fit(
             group, data, config, masks=group_masks, start_step=start_step, stop_step=stop_step,
             data_seeds=seeds, save_at=save_at, on_step=lambda: tick(on_step, group.size),
             workdir=folder,
         )  # fmt: skip
 
-    results = []
-    for members in _trained_as_one(models):
-        results += in_parts(fit_members, members, on_step)
+    found: dict[int, TrainResult] = {}
+    for kind, members in _trained_as_one(models, workdir):
+        found |= zip(members, in_parts(partial(fit_members, kind), members, on_step), strict=True)
+    results = [found[i] for i in range(len(models))]
     for result, seed in zip(results, data_seeds, strict=True):
         if result.diverged_step is not None:
             message = divergence_message(result.diverged_step, seed, config)
@@ -104,15 +110,17 @@ def keep_replicates(
     For models that were trained as a part of a larger stack; they hold their starts. Returns the
     results, their states to be read from there.
     """
-    kept: list[TrainResult] = []
-    for members in _trained_as_one(models):
-        group, group_masks, seeds, folder = _group(models, masks, data_seeds, members, workdir)
-        own = results[len(kept) : len(kept) + group.size]
-        kept += keep_results(
-            group, data, config, own, masks=group_masks, start_step=start_step, data_seeds=seeds,
-            workdir=folder,
+    kept: dict[int, TrainResult] = {}
+    for kind, members in _trained_as_one(models, workdir):
+        group, group_masks, seeds, folder = _group(
+            models, masks, data_seeds, kind, members, config, workdir
+        )
+        own = keep_results(
+            group, data, config, [results[i] for i in members], masks=group_masks,
+            start_step=start_step, data_seeds=seeds, workdir=folder,
         )  # fmt: skip
-    return kept
+        kept |= zip(members, own, strict=True)
+    return [kept[i] for i in range(len(models))]
 
 
 def has_replicates(workdir: Path | None, n: int) -> bool:
@@ -120,21 +128,41 @@ def has_replicates(workdir: Path | None, n: int) -> bool:
     return workdir is not None and len(list(workdir.glob("*/result-*.safetensors"))) >= n
 
 
-def _trained_as_one(models) -> list[Sequence[int]]:
-    """Return which models train as one: all of them as a stack, or each alone."""
-    n = len(models)
-    return [range(n)] if n > 1 and can_stack(models) else [[i] for i in range(n)]
+def _trained_as_one(models, workdir) -> list[tuple[str, list[int]]]:
+    """Return which models train as one, and as what: "stack", "branches" or, alone, "model".
+
+    What a folder holds is continued as it was begun, on whatever machine.
+    """
+    everyone, begun = list(range(len(models))), _begun(workdir)
+    alone = [("model", [i]) for i in everyone]
+    if len(models) == 1 or begun == "model":
+        return alone
+    if can_stack(models, at_any_size=begun == "stack") and begun in ("stack", None):
+        return [("stack", everyone)]
+    if begun != "branches" and not can_branch(models[:1]):
+        return alone
+    sets: dict[object, list[int]] = {}
+    for i, model in enumerate(models):
+        sets.setdefault(structure(model), []).append(i)
+    return [("branches" if len(members) > 1 else "model", members) for members in sets.values()]
 
 
-def _group(models, masks, data_seeds, members: Sequence[int], workdir) -> tuple:
+def _begun(workdir: str | Path | None) -> str | None:
+    """Return as what the models of a folder were trained so far, or None for a new one."""
+    names = [] if workdir is None else [each.name for each in Path(workdir).glob("*")]
+    kinds = ("stack", "branches", "model")
+    return next((kind for kind in kinds if any(n.startswith(kind) for n in names)), None)
+
+
+def _group(models, masks, data_seeds, kind: str, members: Sequence[int], config, workdir) -> tuple:
     """Return what some models are trained as, with their masks, data seeds and folder."""
+    own_models, seeds = [models[i] for i in members], [data_seeds[i] for i in members]
     own_masks = None if masks is None else [masks[i] for i in members]
-    seeds, first, last = [data_seeds[i] for i in members], members[0], members[-1]
+    first, last = members[0], members[-1]
     if len(members) == 1:
-        group, folder = SingleModel(models[first]), f"model_{first}"
-    else:
-        group = Stack([models[i] for i in members])
-        folder = "stack" if len(members) == len(models) else f"stack_{first}_{last}"
+        return alone(own_models[0], config), own_masks, seeds, within(workdir, f"model_{first}")
+    group = Stack(own_models) if kind == "stack" else side_by_side(own_models, config)
+    folder = kind if len(members) == len(models) else f"{kind}_{first}_{last}"
     return group, own_masks, seeds, within(workdir, folder)
 
 

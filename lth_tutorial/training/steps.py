@@ -2,7 +2,7 @@
 
 A step of a small network is some dozens of tiny kernels, and a GPU waits longer for their launches
 than it computes. A CUDA graph launches them all at once. Nothing else changes: the graph is a
-recording of the very step that otherwise runs, and reads batch and learning rate from tensors.
+recording of the very step that otherwise runs, the choice of the batch included.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lth_tutorial.data.dataset import DataOrder
 from lth_tutorial.pruning.masks import Mask
 from lth_tutorial.training.attacks import Adversary
 from lth_tutorial.training.checks import batch_norm_scales
-from lth_tutorial.training.config import TrainConfig
+from lth_tutorial.training.config import TrainConfig, learning_rate
 from lth_tutorial.training.evaluation import losses
+from lth_tutorial.training.plan import Plan
 
 WARM_UP = 3
 """Steps that run as usual before one is recorded: libraries choose and reserve what they need."""
@@ -25,6 +27,8 @@ _SHORTEST = 20  # Steps below which a recording does not pay.
 
 Outputs = tuple[Tensor, Tensor]
 """The sum of the losses, and the logits [replicates, batch, classes]."""
+Update = Callable[[int], tuple[Tensor, Tensor, Tensor]]
+"""Takes the step of that number: its outputs, and the labels of its batch."""
 
 
 class Step:
@@ -46,22 +50,16 @@ class Step:
         self.scales = batch_norm_scales(group) if config.bn_l1 else []
         self.alive = torch.ones(group.size, dtype=torch.bool, device=device)
         self.all_alive = True
-        # In bfloat16 a GPU convolves fastest where the channels of a pixel lie side by side. The
-        # order of the first input decides for all layers behind it; a forward pass of unknown code
-        # may rely on the usual order.
-        half = config.precision == "bf16" and device.type == "cuda"
-        self.channels_last = half and not group.is_random
 
     def __call__(self, x: Tensor, y: Tensor, lr: float | Tensor, step: int | Tensor = 0) -> Outputs:
         """Update the weights once, on a batch [replicates, batch, …]."""
-        if self.channels_last and self.group.size == 1 and x.ndim == 5:
-            x = x[0].contiguous(memory_format=torch.channels_last)[None]
         if self.adversary is not None:
             with self._precision():  # of its own: casts kept for it are none for the step
                 x = self.adversary(self.group, x, y, step)
         self.group.set_training(True)
         with self._precision():
-            logits = self.group.logits(x).float()
+            logits = self.group.logits(x)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         loss = self._summed_loss(logits, y)
         self.optimizer.zero_grad()
         loss.backward()
@@ -91,26 +89,34 @@ class Step:
         return torch.where(self.alive, losses(logits, y), 0.0).sum()
 
 
-class RecordedStep:
-    """The same step, recorded once and then replayed.
+class CalledStep:
+    """The step on the batch of a data order: how a CPU takes it."""
+
+    def __init__(self, step: Step, order: DataOrder) -> None:
+        self.step, self.order = step, order
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Take the step of that number; return its outputs and labels."""
+        x, y = self.order.batch(step)
+        return *self.step(x, y, learning_rate(self.step.config, step), step), y
+
+
+class PlannedStep:
+    """The step on the next batch of a plan, called or recorded once and then replayed.
 
     The outputs of a replay are overwritten by the next one.
     """
 
-    def __init__(self, step: Step, graphs: Graphs | None = None) -> None:
-        self.step, self.graphs = step, graphs or Graphs()
-        self.calls, self.inputs, self.replay = 0, (), None
+    def __init__(self, step: Step, plan: Plan, graphs: Graphs | None = None) -> None:
+        """Take `graphs` to record; without, every step is called."""
+        self.step, self.plan, self.graphs = step, plan, graphs
+        self.calls, self.replay = 0, None
 
-    def __call__(self, x: Tensor, y: Tensor, lr: float, step: int = 0) -> Outputs:
-        """Update the weights once, on a batch of the same shape each time."""
-        if not self.inputs:
-            numbers = (torch.tensor(number, device=x.device) for number in (lr, step))
-            self.inputs = (x.clone(), y.clone(), *numbers)
-        held_x, held_y, held_lr, held_step = self.inputs
-        held_x.copy_(x)
-        held_y.copy_(y)
-        held_lr.fill_(lr)
-        held_step.fill_(step)
+    def __call__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Take the step of that number; return its outputs and labels."""
+        self.plan.prepare(step)
+        if self.graphs is None:
+            return self._run()
         self.calls += 1
         if self.calls <= WARM_UP:
             return self.graphs.warm_up(self._run)
@@ -118,56 +124,89 @@ class RecordedStep:
             self.replay = self.graphs.record(self._run)
         return self.replay()
 
-    def _run(self) -> Outputs:
-        return self.step(*self.inputs)
+    def _run(self) -> tuple[Tensor, Tensor, Tensor]:
+        x, y, lr, step = self.plan.read()
+        outputs = self.step(x, y, lr, step)
+        self.plan.advance()
+        return *outputs, y
 
 
 class Graphs:
-    """CUDA graphs, as far as they are needed here."""
+    """CUDA graphs, as far as they are needed here.
 
-    def warm_up(self, run: Callable[[], Outputs]) -> Outputs:
-        """Run as usual, on a stream of its own, as a recording must be prepared."""
-        stream, usual = torch.cuda.Stream(), torch.cuda.current_stream()
-        stream.wait_stream(usual)
-        with torch.cuda.stream(stream):
+    Warm-up and recording run on one stream: autograd remembers on which stream it first added a
+    gradient to a parameter, and goes back to that one.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream = torch.cuda.Stream(device)
+
+    def warm_up(self, run: Callable[[], tuple]) -> tuple:
+        """Run as usual, as a recording must be prepared."""
+        usual = torch.cuda.current_stream(self.stream.device)
+        self.stream.wait_stream(usual)
+        with torch.cuda.stream(self.stream):
             outputs = run()
-        usual.wait_stream(stream)
+        usual.wait_stream(self.stream)
         return outputs
 
-    def record(self, run: Callable[[], Outputs]) -> Callable[[], Outputs]:
+    def record(self, run: Callable[[], tuple]) -> Callable[[], tuple]:
         """Record a run without computing anything; return the function that replays it."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            outputs = run()
+        graph, failure = torch.cuda.CUDAGraph(), None
+        try:
+            with torch.cuda.graph(graph, stream=self.stream):
+                try:
+                    outputs = run()
+                except Exception as error:
+                    failure = error
+                    raise
+        except RuntimeError:
+            # A recording that was broken off cannot be ended either; the first error counts.
+            if failure is not None:
+                raise failure from None
+            raise
 
-        def replay() -> Outputs:
+        def replay() -> tuple:
             graph.replay()
             return outputs
 
         return replay
 
 
-def make_step(step: Step, steps: int) -> Step | RecordedStep:
-    """Return the step as it is to be called for a number of steps.
+def make_update(step: Step, order: DataOrder, start_step: int, stop_step: int) -> Update:
+    """Return the function that takes the steps from `start_step` to before `stop_step`.
 
-    Recorded on a GPU, unless a forward pass may draw random numbers or choose its own way.
+    On a GPU batches come from a plan, and the step is recorded, unless a forward pass may draw
+    random numbers or choose its own way.
     """
-    recordable = step.device.type == "cuda" and step.group.is_recordable
-    return RecordedStep(step) if recordable and steps >= _SHORTEST else step
+    if step.device.type == "cpu":
+        return CalledStep(step, order)
+    plan = Plan(
+        order.data, step.config, order.data_seeds, start_step, stop_step,
+        channels_last=getattr(step.group, "channels_last", False),
+    )  # fmt: skip
+    recorded = step.group.is_recordable and stop_step - start_step >= _SHORTEST
+    return PlannedStep(step, plan, Graphs(step.device) if recorded else None)
 
 
 def masked_parameters(group, masks: Sequence[Mask] | None) -> list[tuple[Tensor, Tensor]]:
-    """Return pairs of a parameter and its mask as floats: in-place products with booleans are
-    several times slower."""
-    return [
-        (parameter, group.combine([mask[name] for mask in masks]).to(parameter.dtype))
-        for name, parameter in group.parameters.items()
-        if masks is not None and name in masks[0]
-    ]
+    """Return pairs of a parameter and its mask as numbers of the same kind and order in memory:
+    in-place products with booleans are several times slower."""
+    pairs = []
+    for name in masks[0] if masks else ():
+        leaves, kept = group.leaves(name), [mask[name] for mask in masks]
+        if leaves and leaves[0].shape != kept[0].shape:
+            kept = [torch.stack(kept)]  # one tensor holds all replicates
+        for leaf, own in zip(leaves, kept, strict=True) if leaves else ():
+            pairs.append((leaf, torch.empty_like(leaf, requires_grad=False).copy_(own)))
+    return pairs
 
 
 @torch.no_grad()
 def apply_masks(masked: Sequence[tuple[Tensor, Tensor]]) -> None:
     """Set the pruned weights to zero."""
+    if masked and masked[0][0].is_cuda:
+        torch._foreach_mul_([parameter for parameter, _ in masked], [kept for _, kept in masked])
+        return
     for parameter, kept in masked:
         parameter.mul_(kept)

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import nn
@@ -81,6 +82,7 @@ def _outputs(model: nn.Module, x: torch.Tensor) -> int:
     return total
 
 
+@cache
 def peak_operations(device: torch.device, dtype: torch.dtype) -> float:
     """Return the operations per second of a large matrix product, TF32 allowed."""
     n = 8_192 if device.type == "cuda" else 512
@@ -93,6 +95,7 @@ def peak_operations(device: torch.device, dtype: torch.dtype) -> float:
         torch.backends.cuda.matmul.allow_tf32 = before
 
 
+@cache
 def bandwidth(device: torch.device) -> float:
     """Return the bytes per second, read and written, of copying a large tensor."""
     size = 2**28 if device.type == "cuda" else 2**22

@@ -8,9 +8,19 @@ import torch
 import lth_tutorial as lt
 from lth_tutorial.data.dataset import DataOrder
 from lth_tutorial.supermask.group import MaskedGroup
+from lth_tutorial.training import steps
+from lth_tutorial.training.branches import Branches
 from lth_tutorial.training.groups import SingleModel, Stack
+from lth_tutorial.training.plan import Plan
 from lth_tutorial.training.progress import Run
-from lth_tutorial.training.steps import WARM_UP, RecordedStep, Step, make_step, masked_parameters
+from lth_tutorial.training.steps import (
+    WARM_UP,
+    CalledStep,
+    PlannedStep,
+    Step,
+    make_update,
+    masked_parameters,
+)
 
 SETTINGS = {
     "sgd": {"optimizer": "sgd", "lr": 0.2, "weight_decay": 1e-3},
@@ -42,6 +52,8 @@ def group_of(data, kind):
     models = [lt.build_model("mlp_bn_12_6", seed=s, data=data) for s in range(2)]
     if kind == "supermasks":
         return MaskedGroup(models, lt.SupermaskConfig("biprop", 0.5), 12, [0, 1])
+    if kind == "branches":
+        return Branches(models)
     return Stack(models) if kind == "stack" else SingleModel(models[0])
 
 
@@ -56,18 +68,19 @@ def run_steps(data, kind, settings, recorded):
             lt.prune(lt.random_scores(dense, s), dense, 0.5, scope="layer")
             for s in range(group.size)
         ]
-    order = DataOrder(data, config.batch_size, range(group.size), augmented=False)
     masked, optimizer = masked_parameters(group, masks), Run(group, data, config, 0).optimizer
     step = Step(group, optimizer, config, masked, data.device)
-    update = RecordedStep(step, graphs) if recorded else step
-    losses = [
-        float(update(*order.batch(i), lt.learning_rate(config, i))[0]) for i in range(config.steps)
-    ]
+    seeds = list(range(group.size))
+    if recorded:
+        update = PlannedStep(step, Plan(data, config, seeds, 0, config.steps), graphs)
+    else:
+        update = CalledStep(step, DataOrder(data, config.batch_size, seeds, augmented=False))
+    losses = [float(update(i)[0]) for i in range(config.steps)]
     return group.state(), losses, graphs.log, update
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.parametrize("kind", ["single", "stack", "supermasks"])
+@pytest.mark.parametrize("kind", ["single", "stack", "branches", "supermasks"])
 def test_a_recorded_step_is_the_step(tiny_data, kind, settings):
     weights, losses, _, _ = run_steps(tiny_data, kind, SETTINGS[settings], recorded=False)
     again, losses_again, log, update = run_steps(tiny_data, kind, SETTINGS[settings], recorded=True)
@@ -79,22 +92,29 @@ def test_a_recorded_step_is_the_step(tiny_data, kind, settings):
     assert update.calls == 12
 
 
-def test_a_replay_reads_batch_and_rate_from_the_tensors_of_the_recording(tiny_data):
-    seen = []
+def test_a_replay_reads_batch_and_rate_where_the_counter_says(tiny_data):
+    """What a recording holds are addresses: those of the plan stay the same through all epochs."""
+    config = lt.TrainConfig(steps=20, batch_size=40, lr=0.1, schedule="cosine")
+    plan, order = Plan(tiny_data, config, [3, 1], 0, 20), DataOrder(
+        tiny_data, 40, [3, 1], augmented=False
+    )  # fmt: skip
+    places, seen = set(), []
 
     def step(x, y, lr, number):
-        places = (x.data_ptr(), y.data_ptr(), lr.data_ptr(), number.data_ptr())
-        seen.append((places, x.clone(), float(lr), int(number)))
+        places.add((plan.rows.data_ptr(), plan.rates.data_ptr(), plan.counter.data_ptr()))
+        seen.append((x.clone(), y.clone(), float(lr), int(number)))
         return x.sum(), x
 
-    update = RecordedStep(step, Pretended())
-    batches = [torch.full((1, 2, 3), float(i)) for i in range(6)]
-    for i, x in enumerate(batches):
-        update(x, torch.zeros(1, 2), 0.1 * i, i)
-    assert len({one[0] for one in seen}) == 1, "always at the same addresses"
-    assert [float(one[1].mean()) for one in seen] == [0, 1, 2, 3, 4, 5]
-    assert [one[2] for one in seen] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5])
-    assert [one[3] for one in seen] == [0, 1, 2, 3, 4, 5]
+    update = PlannedStep(step, plan, Pretended())
+    for i in range(20):
+        _, _, labels = update(i)
+        x, y = order.batch(i)
+        assert torch.equal(seen[i][0], x) and torch.equal(seen[i][1], y)
+        assert torch.equal(labels, y)
+        assert seen[i][3] == i and seen[i][2] == pytest.approx(
+            lt.learning_rate(config, i), rel=1e-6
+        )
+    assert len(places) == 1 and len(seen) == 20
 
 
 def test_a_diverged_replicate_leaves_the_sum_also_of_a_recorded_step(tiny_data):
@@ -106,27 +126,60 @@ def test_a_diverged_replicate_leaves_the_sum_also_of_a_recorded_step(tiny_data):
     order = DataOrder(tiny_data, 20, [0, 1], augmented=False)
     assert step(*order.batch(0), 0.0)[0].isnan()
     step.drop(1)
-    update, before = RecordedStep(step, Pretended()), group.state()["fc1.weight"][0].clone()
+    update = PlannedStep(step, Plan(tiny_data, config, [0, 1], 0, 12), Pretended())
+    before = group.state()["fc1.weight"][0].clone()
     for i in range(5):
-        loss, _ = update(*order.batch(i), 0.1)
-        assert loss.isfinite()
+        assert update(i)[0].isfinite()
     now = group.state()["fc1.weight"][0]
     assert now.isfinite().all() and not torch.equal(now, before)
 
 
 @pytest.mark.parametrize(
-    ("device", "recordable", "steps", "expected"),
+    ("device", "recordable", "count", "expected"),
     [
-        ("cuda", True, 100, RecordedStep),
-        ("cuda", False, 100, SimpleNamespace),
-        ("cuda", True, 5, SimpleNamespace),
-        ("cpu", True, 100, SimpleNamespace),
+        ("cuda", True, 100, "recorded"),
+        ("cuda", False, 100, "planned"),
+        ("cuda", True, 5, "planned"),
+        ("cpu", True, 100, "called"),
     ],
 )
-def test_what_is_recorded(device, recordable, steps, expected):
+def test_what_is_recorded(tiny_data, monkeypatch, device, recordable, count, expected):
+    monkeypatch.setattr(steps, "Graphs", lambda device: "graphs")
     group = SimpleNamespace(is_recordable=recordable)
-    step = SimpleNamespace(device=torch.device(device), group=group)
-    assert type(make_step(step, steps)) is expected
+    config = lt.TrainConfig(steps=100, batch_size=20)
+    step = SimpleNamespace(device=torch.device(device), group=group, config=config)
+    update = make_update(step, DataOrder(tiny_data, 20, [0], augmented=False), 0, count)
+    if expected == "called":
+        assert type(update) is CalledStep
+    else:
+        assert update.graphs == ("graphs" if expected == "recorded" else None)
+
+
+def test_the_first_error_of_a_recording_counts(monkeypatch):
+    """A recording that ran out of memory cannot be ended either, which is no other fault."""
+
+    class Recording:
+        def __init__(self, graph, stream):
+            pass
+
+        def __enter__(self):
+            pass
+
+        def __exit__(self, *_):
+            raise RuntimeError("CUDA error: operation failed due to a previous error")
+
+    monkeypatch.setattr(torch.cuda, "graph", Recording)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    graphs = steps.Graphs.__new__(steps.Graphs)
+    graphs.stream = None
+
+    def full():
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        graphs.record(full)
+    with pytest.raises(RuntimeError, match="previous error"):
+        graphs.record(lambda: (1,))
 
 
 def test_random_layers_and_drawn_masks_are_not_recorded(tiny_data):
@@ -142,30 +195,33 @@ def test_random_layers_and_drawn_masks_are_not_recorded(tiny_data):
         assert MaskedGroup([model], design, 10, [0]).is_recordable is expected
 
 
-@pytest.mark.parametrize("kind", ["single", "supermask"])
+@pytest.mark.parametrize("kind", ["branches", "supermasks"])
 def test_channels_last_changes_the_order_in_memory_and_nothing_else(kind):
-    """On a GPU in bfloat16; here switched on by hand, in full precision, where results compare."""
+    """On a GPU in reduced precision; here asked for in full precision, where results compare."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8, generator=generator)
     data = lt.make_dataset("noise", (x, torch.arange(40) % 4), None, (x, torch.arange(40) % 4))
-    config = lt.TrainConfig(steps=3, batch_size=8, lr=0.05)
+    config = lt.TrainConfig(steps=3, batch_size=8, lr=0.05, augment=True)
     weights, orders = [], []
-    for switched_on in (False, True):
-        model = lt.build_model("vgg_tiny", seed=0, data=data)
-        model.conv2.register_forward_pre_hook(
-            lambda _, inputs: orders.append(
-                inputs[0].is_contiguous(memory_format=torch.channels_last)
+    for last in (False, True):
+        models = [lt.build_model("vgg_tiny", seed=s, data=data) for s in range(2)]
+        for model in models:
+            model.conv2.register_forward_pre_hook(
+                lambda _, inputs: orders.append(
+                    inputs[0].is_contiguous(memory_format=torch.channels_last)
+                )
             )
-        )
-        design = lt.SupermaskConfig("edge_popup", 0.5)
-        group = MaskedGroup([model], design, 3, [0]) if kind == "supermask" else SingleModel(model)
+        if kind == "supermasks":
+            design = lt.SupermaskConfig("edge_popup", 0.5)
+            group = MaskedGroup(models, design, 3, [0, 1], channels_last=last)
+            assert group.stack is None
+        else:
+            group = Branches(models, channels_last=last)
         step = Step(group, Run(group, data, config, 0).optimizer, config, [], data.device)
-        assert not step.channels_last
-        step.channels_last = switched_on
-        order = DataOrder(data, config.batch_size, [0], augmented=False)
+        update = PlannedStep(step, Plan(data, config, [0, 1], 0, 3, channels_last=last))
         for i in range(config.steps):
-            step(*order.batch(i), config.lr)
+            update(i)
         weights.append(group.state())
-    assert orders == [False] * 3 + [True] * 3
+    assert orders == [False] * 6 + [True] * 6
     for name, tensor in weights[0].items():
         assert torch.allclose(tensor.double(), weights[1][name].double(), atol=1e-4), name
