@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lth_tutorial.criteria import blocks  # noqa: F401  for its rules, and those of `rules`
 from lth_tutorial.criteria.passes import check_finite, scoring_mode
+from lth_tutorial.criteria.paths import MASKED, Path, counting, path, plain, refuse
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import Mask, Scores, weights_under
 
@@ -24,9 +26,11 @@ def synflow_scores(model: nn.Module, data: Dataset, mask: Mask) -> Scores:
     """Return w · ∂R/∂w, with R the sum of the outputs for an input of ones and weights |w|.
 
     In a network without biases, R adds up all paths from input to output, each the product of its
-    weights' magnitudes, and a weight's score is the sum over the paths that run through it. The
-    scores of every layer sum to R, so a thin layer has large scores: pruned in many small steps
-    (see `prune_to_density`), no layer is emptied before the others.
+    weights' magnitudes, and a weight's score is the sum over the paths that run through it. As the
+    authors' networks have only ReLU and batch norm, which pass on what they are given, activations
+    and norms of any other network are made to: see `criteria.paths`. The scores of every layer sum
+    to R, so a thin layer has large scores: pruned in many small steps (see `prune_to_density`), no
+    layer is emptied before the others.
 
     Args:
         model: usually untrained. It is left as it was; batch norm uses its running statistics.
@@ -38,13 +42,14 @@ def synflow_scores(model: nn.Module, data: Dataset, mask: Mask) -> Scores:
         layers whose numbers are neither tiny nor huge); else in double precision.
 
     Raises:
-        ValueError: if the mask does not fit, or scores are NaN or infinite.
+        ValueError: if the mask does not fit, scores are NaN or infinite, or the model has an
+            operation through which paths cannot be followed; names it.
 
     Source: Tanaka et al. 2020, section 5 and algorithm 1.
     """
     weights_under(model, mask)
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    absolute = {name: tensor.detach().abs() for name, tensor in tensors.items()}
+    absolute = {name: _magnitudes(tensor.detach()) for name, tensor in tensors.items()}
     # A GPU may round the factors of single-precision products to 10 bits (TF32).
     single = data.device.type == "cpu" and _single_may_do(model, absolute)
     for name in mask:
@@ -59,8 +64,11 @@ def connected_weights(model: nn.Module, data: Dataset, mask: Mask) -> Mask:
     """Return the kept weights that lie on a path of kept weights from input to output.
 
     A kept weight that is not connected does nothing: no input reaches it, or no output reads it.
-    Where nothing is connected, the network has collapsed. (Biases are no inputs. Of the inputs of
-    a max pooling only the one with most paths counts.)
+    Where nothing is connected, the network has collapsed. (Biases are no inputs; learned tokens
+    are. Of the inputs of a max pooling only the one with most paths counts.)
+
+    Paths run through activations and norms as through wires, and enter a product of activations,
+    such as a gate or attention, by either factor.
 
     Args:
         model: gives the structure; its weights play no role.
@@ -68,49 +76,51 @@ def connected_weights(model: nn.Module, data: Dataset, mask: Mask) -> Mask:
         mask: the weights that remain.
 
     Raises:
-        ValueError: if the mask does not fit the model.
+        ValueError: if the mask does not fit the model, or the model has an operation through which
+            paths cannot be followed; names it.
     """
-    _, scores = _flow(model, data, _ones(model, mask), list(mask))
+    _, scores = _flow(model, data, _ones(model, mask), list(mask), counts=True)
     return {name: mask[name] & (scores[name] > 0) for name in mask}
 
 
 def count_paths(model: nn.Module, data: Dataset, mask: Mask) -> float:
     """Return the number of paths of kept weights from an input to an output.
 
-    Every layer is crossed by all of them, so this is also the number of paths through each layer.
+    Without shortcuts every layer is crossed by all of them. An average over n elements counts
+    each path through it as 1/n; more paths than double precision can hold are infinitely many.
 
     Args:
         model, data, mask: as for `connected_weights`.
 
     Raises:
-        ValueError: if the mask does not fit the model.
+        ValueError: as `connected_weights`.
     """
-    total, _ = _flow(model, data, _ones(model, mask), list(mask))
+    total, _ = _flow(model, data, _ones(model, mask), list(mask), counts=True)
     return total
 
 
 def _ones(model: nn.Module, mask: Mask) -> dict[str, Tensor]:
-    """Return tensors with which the model adds up paths: weights 1, biases 0, norms the identity.
+    """Return tensors with which the model counts paths: weights 1 or 0, other constants too.
 
-    Batch norm's epsilon is made up for, so that counts stay whole numbers.
+    What is added, a bias for instance, does not count: see `paths`.
     """
     weights_under(model, mask)
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    values = _as_double(
-        {
-            name: torch.zeros_like(t) if t.is_floating_point() else t.clone()
-            for name, t in tensors.items()
-        }
-    )
-    for path, module in model.named_modules():
-        prefix = f"{path}." if path else ""
-        if isinstance(module, _BatchNorm):
-            for part, value in (("weight", 1.0), ("running_var", 1 - module.eps)):
-                if prefix + part in values:
-                    values[prefix + part].fill_(value)
-        elif "Norm" in type(module).__name__ and f"{prefix}weight" in values:
-            values[f"{prefix}weight"].fill_(1.0)
+    owned = {id(parameter) for parameter in model.parameters()}
+    values = {}
+    for name, t in tensors.items():
+        t = t.detach()
+        if not t.is_floating_point():
+            values[name] = t
+        elif id(tensors[name]) in owned:
+            values[name] = torch.ones_like(t, dtype=torch.float64)
+        else:  # what hides scores of attention goes on hiding them
+            values[name] = t.double().where(t <= MASKED, (t != 0).double())
     return values | {name: kept.double() for name, kept in mask.items()}
+
+
+def _magnitudes(t: Tensor) -> Tensor:
+    return t.abs() if not t.is_floating_point() or not bool((t <= MASKED).any()) else t
 
 
 def _as_double(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -154,9 +164,9 @@ def _scores_in_single(
     safe = []
 
     def watch(module: nn.Module, args: tuple, output: Tensor) -> None:
-        safe.append(isinstance(output, Tensor) and _none_small(output))
-        if safe[-1] and output.requires_grad:
-            output.register_hook(lambda gradient: safe.append(_none_small(gradient)))
+        safe.append(isinstance(output, Tensor) and _none_small(plain(output)))
+        if safe[-1] and plain(output).requires_grad:
+            output.register_hook(lambda gradient: safe.append(_none_small(plain(gradient))))
 
     leaves = [module for module in model.modules() if not list(module.children())]
     handles = [module.register_forward_hook(watch) for module in leaves]
@@ -175,12 +185,18 @@ def _flow(
     values: dict[str, Tensor],
     names: list[str],
     dtype: torch.dtype = torch.float64,
+    *,
+    counts: bool = False,
 ) -> tuple[float, Scores]:
     """Return the sum R of the outputs for an input of ones, and w · ∂R/∂w of the named weights."""
     weights = {name: values[name].requires_grad_() for name in names}
-    x = torch.ones((1, *data.shape), dtype=dtype, device=data.device)
-    with scoring_mode(model, batch_statistics=False):
-        total = functional_call(model, values, (x,)).sum()
+    given = values | {name: path(w, of_input=False) for name, w in weights.items()}
+    x = path(torch.ones((1, *data.shape), dtype=dtype, device=data.device))
+    with scoring_mode(model, batch_statistics=False), counting(counts):
+        output = functional_call(model, given, (x,))
+    if not isinstance(output, Path) or not output.of_input:
+        refuse(f"the forward pass to an output of type {type(output).__name__}")
+    total = plain(output).sum()
     gradients = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
     scores = {}
     for (name, w), gradient in zip(weights.items(), gradients, strict=True):

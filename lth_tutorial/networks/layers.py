@@ -10,6 +10,7 @@ from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 
 class _Sign(torch.autograd.Function):
@@ -24,6 +25,12 @@ class _Sign(torch.autograd.Function):
         return upstream * (2 - 2 * x.abs()).clamp(min=0)
 
 
+def _sign(x: Tensor) -> Tensor:
+    if has_torch_function_unary(x):  # as PyTorch's own activations let themselves be replaced
+        return handle_torch_function(_sign, (x,), x)
+    return _Sign.apply(x)
+
+
 class SignActivation(nn.Module):
     """The activation +1 or −1 of a binary network, with a gradient that lets it train.
 
@@ -33,7 +40,7 @@ class SignActivation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the sign of every element, +1 for zero."""
-        return _Sign.apply(x)
+        return _sign(x)
 
 
 def with_sign_activations(model: nn.Module) -> nn.Module:
