@@ -22,6 +22,7 @@ from lth_tutorial.claims import (
     chapter_10_live,
     chapter_11,
     chapter_12,
+    chapter_13,
     chapter_14,
     quarrel,
 )
@@ -49,6 +50,7 @@ CLAIMS: tuple[Claim, ...] = (
     *chapter_10_live.CLAIMS,
     *chapter_11.CLAIMS,
     *chapter_12.CLAIMS,
+    *chapter_13.CLAIMS,
     *chapter_14.CLAIMS,
 )
 

@@ -15,6 +15,12 @@ from lth_tutorial.exercises.after_pruning import (
 from lth_tutorial.exercises.barriers import barrier_height, interpolation, stable_from
 from lth_tutorial.exercises.counting import remaining_weights
 from lth_tutorial.exercises.edge_popup import edge_popup_mask, kept_by_hand, score_gradient
+from lth_tutorial.exercises.generalised import (
+    artefact,
+    moved_density,
+    numbers_stored,
+    penalised_gradient,
+)
 from lth_tutorial.exercises.magnitude import magnitude_pruning
 from lth_tutorial.exercises.outcome import Check
 from lth_tutorial.exercises.prizes import gain, packed_bytes, sign_gradient
@@ -69,4 +75,8 @@ __all__ = [
     "subset_error_by_hand",
     "subset_search",
     "relu_paths",
+    "numbers_stored",
+    "moved_density",
+    "artefact",
+    "penalised_gradient",
 ]

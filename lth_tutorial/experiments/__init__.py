@@ -21,6 +21,7 @@ from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.experiments import (
     after_pruning,
     criteria,
+    generalised,
     looks,
     pruned_random,
     quarrel,
@@ -51,6 +52,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     *criteria.EXPERIMENTS,
     *supermasks.EXPERIMENTS,
     *pruned_random.EXPERIMENTS,
+    *generalised.EXPERIMENTS,
     *looks.EXPERIMENTS,
 )
 

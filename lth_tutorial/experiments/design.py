@@ -19,7 +19,7 @@ from lth_tutorial.training.config import IMPConfig, TrainConfig
 if TYPE_CHECKING:
     import pandas as pd
 
-STEPS = ("branch_steps", "rewind_steps")
+STEPS = ("branch_steps", "rewind_steps", "penalised_steps", "ramp")
 """Names of settings of a part that are steps of training, besides those of its configurations."""
 
 
@@ -131,6 +131,8 @@ def _scaled_part(part: Part, scale: float) -> Part:
         elif isinstance(value, IMPConfig):
             step = round(scale * value.rewind_step)
             changes[field.name] = replace(value, rewind_step=step)
+        elif field.name in STEPS and not isinstance(value, tuple):
+            changes[field.name] = max(1, round(scale * value))
         elif field.name in STEPS:
             # Steps that fall together at a small scale count once.
             changes[field.name] = tuple(dict.fromkeys(round(scale * step) for step in value))

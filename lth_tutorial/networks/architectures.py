@@ -40,6 +40,40 @@ def mlp(sizes: Sequence[int], *, batch_norm: bool = False) -> nn.Sequential:
     return nn.Sequential(OrderedDict(flatten=nn.Flatten(), **layers))
 
 
+class Residual(nn.Sequential):
+    """Layers beside a shortcut: x + layers(x)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [batch, width] to [batch, width]."""
+        return x + super().forward(x)
+
+
+def residual_mlp(
+    width: int, depth: int, inputs: int, classes: int, *, batch_norm: bool = False
+) -> nn.Sequential:
+    """Return a layer, `depth` residual blocks x + ReLU(W x + b) of one width, and an output.
+
+    Its prunable weights are `fc1.weight`, `block1.fc.weight`, …, `output.weight`.
+
+    Args:
+        batch_norm: normalise before every ReLU; those layers then have no bias of their own.
+    """
+
+    def layer(inputs: int) -> OrderedDict[str, nn.Module]:
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        layers["fc"] = nn.Linear(inputs, width, bias=not batch_norm)
+        if batch_norm:
+            layers["norm"] = nn.BatchNorm1d(width)
+        layers["relu"] = nn.ReLU()
+        return layers
+
+    first = {f"{name}1": module for name, module in layer(inputs).items()}
+    blocks = {f"block{i}": Residual(layer(width)) for i in range(1, depth + 1)}
+    layers = OrderedDict(flatten=nn.Flatten(), **first, **blocks)
+    layers["output"] = nn.Linear(width, classes)
+    return nn.Sequential(layers)
+
+
 def conv_n(depth: int, shape: Shape, classes: int) -> nn.Sequential:
     """Return Conv-2, -4, -6 or -8 (Frankle & Carbin 2019; Conv-8: Ramanujan et al. 2020).
 

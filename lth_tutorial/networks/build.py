@@ -20,6 +20,7 @@ from lth_tutorial.networks.architectures import (
     glorot_normal_,
     kaiming_normal_,
     mlp,
+    residual_mlp,
     vgg,
     vgg_small,
 )
@@ -29,11 +30,13 @@ from lth_tutorial.runtime import choose
 
 MODELS = (
     "lenet_300_100", "mlp_WIDTH_WIDTH_…", "mlp_bn_WIDTH_WIDTH_…", "conv_2", "conv_4", "conv_6",
-    "conv_8", "resnet_20", "resnet_18", "vgg_11", "vgg_16", "vgg_small", "vgg_tiny",
-    "vit_WIDTH_HEADS_DEPTH",
+    "conv_8", "resnet_8", "resnet_14", "resnet_20", "resnet_32", "resnet_44", "resnet_56",
+    "resnet_18", "vgg_11", "vgg_16", "vgg_small", "vgg_tiny", "vit_WIDTH_HEADS_DEPTH",
+    "resmlp_WIDTH_DEPTH", "resmlp_bn_WIDTH_DEPTH",
 )  # fmt: skip
 RESNETS = {
-    "resnet_20": ((16, 3), (32, 3), (64, 3)),
+    # Of He et al. 2016 for small images: three stages of n blocks, 6 n + 2 layers.
+    **{f"resnet_{6 * n + 2}": ((16, n), (32, n), (64, n)) for n in (1, 2, 3, 5, 7, 9)},
     "resnet_18": ((64, 2), (128, 2), (256, 2), (512, 2)),
 }
 
@@ -47,9 +50,11 @@ def build_model(name: str, *, seed: int, data: Dataset | None = None) -> nn.Modu
         name: "lenet_300_100" (two hidden layers of 300 and 100 units; Frankle & Carbin 2019), or
             "mlp_100_50" and the like: fully connected with the hidden widths in the name, and
             "mlp_bn_64_64": the same with batch norm before every ReLU; "conv_2", "conv_4",
-            "conv_6", "conv_8"; "resnet_20", "resnet_18"; "vgg_11", "vgg_16", "vgg_small",
-            "vgg_tiny" (see `networks`); "vit_32_4_2" and the like: a vision transformer with the
-            width, the heads and the number of blocks in the name (see `transformer`).
+            "conv_6", "conv_8"; "resnet_8" to "resnet_56", "resnet_18"; "vgg_11", "vgg_16",
+            "vgg_small", "vgg_tiny" (see `networks`); "vit_32_4_2" and the like: a transformer
+            with the width, the heads and the number of blocks in the name (see `transformer`);
+            "resmlp_64_3" and "resmlp_bn_64_3": residual blocks of fully connected layers, width
+            and number in the name.
         seed: draws the initial weights. The global random state is neither read nor changed.
         data: gives the shape of one example and the number of classes; default the papers': MNIST
             for fully connected networks, CIFAR-10 for the others.
@@ -61,19 +66,27 @@ def build_model(name: str, *, seed: int, data: Dataset | None = None) -> nn.Modu
         ValueError: for an unknown name, images too small for the network, or heads that do not
             divide the width.
     """
+    residual = re.fullmatch(r"resmlp(_bn)?_([1-9]\d*)_([1-9]\d*)", str(name))
     vit = re.fullmatch(r"vit_([1-9]\d*)_([1-9]\d*)_([1-9]\d*)", str(name))
     widths = re.fullmatch(r"(?:mlp(_bn)?|lenet(?=_300_100$))((?:_[1-9]\d*)+)", str(name))
-    if widths is None and vit is None:
+    flat = widths or residual
+    if flat is None and vit is None:
         choose("model", name, MODELS)
-    default = _MNIST if widths else _CIFAR
+    default = _MNIST if flat else _CIFAR
     shape, classes = (data.shape, data.num_classes) if data else (default, 10)
-    if widths is None and len(shape) != 3:
+    if flat is None and len(shape) != 3:
         raise ValueError(f"{name} takes images (channels, height, width); got examples of {shape}")
     with torch.random.fork_rng(devices=[]):  # PyTorch's own initialisation, which is overwritten
         if widths:
             hidden = [int(width) for width in widths.group(2).split("_")[1:]]
             sizes = (torch.Size(shape).numel(), *hidden, classes)
             model: nn.Module = mlp(sizes, batch_norm=widths.group(1) is not None)
+        elif residual:
+            norm, width, depth = residual.groups()
+            inputs = torch.Size(shape).numel()
+            model = residual_mlp(
+                int(width), int(depth), inputs, classes, batch_norm=norm is not None
+            )
         elif vit:
             width, heads, depth = (int(size) for size in vit.groups())
             model = VisionTransformer(width, heads, depth, shape, classes)

@@ -19,6 +19,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _SpectralNorm, _WeightNorm
 
+from lth_tutorial.networks.in_basis import InBasis
 from lth_tutorial.networks.uses import multiplied
 
 LAYERS: dict[type[nn.Module], str] = {
@@ -38,8 +39,13 @@ SPARED = (nn.Embedding, nn.EmbeddingBag, *NORMS)
 LARGE = 0.2
 """Share of a model's matrices from which on it is said that they are left out."""
 
-ZEROS_SURVIVE = {(_WeightNorm,): "original1", (_SpectralNorm,): "original"}
-"""Parametrizations to the stored tensor whose zeros are those of the weight."""
+ZEROS_SURVIVE = {
+    (_WeightNorm,): "original1", (_SpectralNorm,): "original", (InBasis,): "original",
+}  # fmt: skip
+"""Parametrizations to the stored tensor whose zeros are those of the weight.
+
+In a basis it is the coefficients that are pruned and counted, and not the weight that they make.
+"""
 
 _OLD = ("orig", "v", "raw")  # what the tensors are called that hooks compute an attribute from
 LISTS = (nn.ParameterList, nn.ParameterDict)

@@ -45,6 +45,13 @@ from lth_tutorial.plotting.tickets import (
     steps_vs_density,
 )
 from lth_tutorial.plotting.untrained import mask_and_accuracy, supermask_accuracy
+from lth_tutorial.plotting.variants import (
+    accuracy_vs_penalty,
+    accuracy_vs_stored,
+    basis_images,
+    moved_tickets,
+    weights_leaving,
+)
 
 __all__ = [
     "METHODS",
@@ -80,6 +87,11 @@ __all__ = [
     "imitated_lines",
     "error_vs_products",
     "imitation",
+    "basis_images",
+    "accuracy_vs_stored",
+    "moved_tickets",
+    "accuracy_vs_penalty",
+    "weights_leaving",
     "receptive_fields",
     "locality_curves",
     "neighbours_vs_density",

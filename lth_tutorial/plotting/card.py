@@ -97,6 +97,40 @@ METHODS: dict[str, dict[str, Any]] = {
     "search": {"label": "search, weight by weight", "color": "#222255", "marker": (9, 0, 10)},
     "random_search": {"label": "best of random masks", "color": "#707040", "marker": (10, 0, 0)},
     "exhaustive": {"label": "every mask", "color": "#553311", "marker": (12, 1, 0)},
+    "identity": {"label": "weights themselves", "color": "#1F5FA8", "marker": (7, 0, 20)},
+    "identity_shuffled": {"label": "the same, shuffled", "color": "#777A80", "marker": (5, 2, 20)},
+    "dct_inputs": {"label": "cosines, first inputs", "color": "#B8420B", "marker": (4, 1, 20)},
+    "rotation_inputs": {
+        "label": "rotation, first inputs",
+        "color": "#6E6E50",
+        "marker": (3, 2, 0),
+    },
+    "dct": {"label": "cosines, both sides", "color": "#D0491B", "marker": (6, 0, 0)},
+    "rotation": {"label": "random rotation", "color": "#5F6B6B", "marker": (4, 2, 0)},
+    "rotation_shuffled": {
+        "label": "rotation, shuffled",
+        "color": "#8A8172",
+        "marker": (6, 2, 15),
+    },
+    "svd": {"label": "singular vectors", "color": "#7B3FA0", "marker": (8, 0, 0)},
+    "stretched": {"label": "moved ticket", "color": "#00749C", "marker": (5, 1, 36)},
+    "stretched_reinit": {
+        "label": "moved mask, own weights",
+        "color": "#C96A12",
+        "marker": (4, 0, 0),
+    },
+    "stretched_random": {
+        "label": "moved mask, shuffled",
+        "color": "#7F7F7F",
+        "marker": (3, 0, 60),
+    },
+    "magnitude_at_rewind": {
+        "label": "largest at rewinding",
+        "color": "#4E6FB5",
+        "marker": (7, 1, 0),
+    },
+    "regularised": {"label": "random mask, penalised", "color": "#B03060", "marker": (5, 0, 0)},
+    "scratch": {"label": "random mask from the start", "color": "#6C757D", "marker": (3, 0, 0)},
 }
 """Label, colour and marker of every method: the same in every chapter, also told apart in grey."""
 

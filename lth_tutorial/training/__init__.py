@@ -21,6 +21,7 @@ from lth_tutorial.training.checkpoints import (
 )
 from lth_tutorial.training.config import (
     IMPConfig,
+    Removal,
     TrainConfig,
     learning_rate,
 )
@@ -45,6 +46,7 @@ from lth_tutorial.training.replicates import (
 __all__ = [
     "TrainConfig",
     "IMPConfig",
+    "Removal",
     "learning_rate",
     "TrainResult",
     "Metrics",

@@ -32,6 +32,11 @@ def check_run(group, data, config, masks, start_step, stop_step, data_seeds, sav
         )
     if any(not is_whole(seed) or seed < 0 for seed in data_seeds):
         raise ValueError(f"a data_seed is a whole number of at least 0; got {list(data_seeds)}")
+    if config.removal is not None and masks is None:
+        raise ValueError(
+            "config.removal draws the weights that a mask prunes to zero, and there is no mask; "
+            "pass one"
+        )
     if config.augment and len(data.shape) != 3:
         raise ValueError(
             f"augment shifts and mirrors images [channels, height, width]; {data.name} has "

@@ -17,6 +17,41 @@ from lth_tutorial.training.attacks import Attack
 
 
 @dataclass(frozen=True)
+class Removal:
+    """A growing ℓ2 penalty on the weights that a mask is going to remove (chapter 13).
+
+    The gradient of such a weight w gets λ(t) · w added at step t, where λ rises from 0 over `ramp`
+    steps and then stays: λ(t) = largest · min(1, t / ramp) ** power, t rounded down to a multiple
+    of `every`. Source: Bai et al. 2022, section 3; their code has largest 1, ramp 50,000, every 5
+    and any of the three powers.
+
+    Attributes:
+        largest: the final λ, finite and at least 0; 0 leaves the weights alone.
+        ramp: steps over which λ grows, counted from step 0.
+        power: 1, 2 or 3.
+        every: steps between two updates of λ.
+    """
+
+    largest: float = 1.0
+    ramp: int = 50_000
+    power: int = 1
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        good = _finite(self.largest) and self.largest >= 0
+        _require(good, "largest (of λ)", self.largest, "a finite number of at least 0")
+        for name in ("ramp", "every"):
+            value = getattr(self, name)
+            _require(is_whole(value) and value >= 1, name, value, "at least 1")
+        _require(self.power in (1, 2, 3), "power", self.power, "1, 2 or 3")
+
+    def strength(self, step: int) -> float:
+        """Return λ at an optimiser step, counted from 0."""
+        step = step // self.every * self.every
+        return self.largest * min(1.0, step / self.ramp) ** self.power
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """How to train: everything but the data, the network and the seeds.
 
@@ -39,6 +74,8 @@ class TrainConfig:
         attack: made by `fgsm` or `pgd`: the examples of each step are attacked first, so that the
             network learns to resist (adversarial training, Madry et al. 2018). Its random starts
             depend on (data_seed, step) alone; restarts are for measuring only.
+        removal: with it, the weights that the mask prunes are not held at zero, but drawn there by
+            a growing penalty.
     """
 
     steps: int = 2_000
@@ -55,6 +92,7 @@ class TrainConfig:
     eval_every: int | None = None
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     attack: Attack | None = None
+    removal: Removal | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "eval_every"):
@@ -76,6 +114,21 @@ class TrainConfig:
         _require(inside, "lr_drops", self.lr_drops, f"steps between 0 and {self.steps}")
         good = is_whole(self.warmup_steps) and 0 <= self.warmup_steps < self.steps
         _require(good, "warmup_steps", self.warmup_steps, f"in 0 … {self.steps - 1}")
+        if self.removal is not None:
+            self._check_removal(self.removal)
+
+    def _check_removal(self, removal: Removal) -> None:
+        if removal.ramp > self.steps:
+            raise ValueError(
+                f"removal: the penalty grows for {removal.ramp} steps, and the run has "
+                f"{self.steps}; lengthen it, or shorten the ramp"
+            )
+        largest = 2 * (1 + self.momentum) / self.lr
+        if self.optimizer == "sgd" and removal.largest + self.weight_decay >= largest:
+            raise ValueError(
+                f"removal: λ = {removal.largest:g} makes steps of rate {self.lr:g} and momentum "
+                f"{self.momentum:g} overshoot zero further each time; keep λ below {largest:.3g}"
+            )
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,10 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
+from lth_tutorial.networks.architectures import Residual
+from lth_tutorial.networks.in_basis import InBasis, combine
 from lth_tutorial.networks.layers import AppendOne, LogitPair, SignActivation
 from lth_tutorial.networks.parametrized import allow_empty_rows_
 from lth_tutorial.states import State
@@ -102,8 +105,14 @@ class Stack:
 
     def logits(self, x: Tensor) -> Tensor:
         """Map [replicates, batch, …] to [replicates, batch, classes]."""
-        for name, layer in self.layers:
-            if isinstance(layer, nn.Flatten):
+        return self._through("", self.layers, x)
+
+    def _through(self, prefix: str, layers: Sequence[tuple[str, nn.Module]], x: Tensor) -> Tensor:
+        for key, layer in layers:
+            name = prefix + key
+            if isinstance(layer, Residual):
+                x = x + self._through(f"{name}.", list(layer._modules.items()), x)
+            elif isinstance(layer, nn.Flatten):
                 x = x.flatten(2)
             elif isinstance(layer, (nn.ReLU, SignActivation, LogitPair, AppendOne)):
                 x = layer(x)
@@ -118,15 +127,24 @@ class Stack:
                 x = apply(name, layer, joined).unflatten(1, (self.size, -1)).transpose(0, 1)
         return x
 
+    def _weight(self, name: str) -> Tensor:
+        """Return the weight of a layer [replicates, outputs, …], computed if it is in a basis."""
+        known = self.parameters.get(f"{name}.weight")
+        if known is not None:
+            return known
+        prefix = f"{name}.parametrizations.weight"
+        sides = (self.buffers.get(f"{prefix}.0.{side}") for side in ("left", "right"))
+        return combine(self.parameters[f"{prefix}.original"], *sides)
+
     def _linear(self, name: str, x: Tensor) -> Tensor:
-        weight, bias = self.parameters[f"{name}.weight"], self.parameters.get(f"{name}.bias")
+        weight, bias = self._weight(name), self.parameters.get(f"{name}.bias")
         if x.is_cuda and not torch.is_autocast_enabled("cuda"):
             return _StackedLinear.apply(x, weight, bias)
         weight = weight.transpose(1, 2)
         return torch.bmm(x, weight) if bias is None else torch.baddbmm(bias[:, None], x, weight)
 
     def _convolution(self, name: str, layer: nn.Conv2d, x: Tensor) -> Tensor:
-        weight, bias = self.parameters[f"{name}.weight"], self.parameters.get(f"{name}.bias")
+        weight, bias = self._weight(name), self.parameters.get(f"{name}.bias")
         return F.conv2d(
             x, weight.flatten(0, 1), None if bias is None else bias.flatten(), layer.stride,
             layer.padding, layer.dilation, self.size * layer.groups,
@@ -220,7 +238,7 @@ def _has_convolutions(model: nn.Module) -> bool:
 
 def _is_plain_sequence(model: nn.Module) -> bool:
     """Return whether a model is nothing but plain layers, one after the other."""
-    if type(model) is not nn.Sequential:  # a subclass may have its own forward
+    if type(model) not in (nn.Sequential, Residual):  # a subclass may have its own forward
         return False
     layers = list(model._modules.values())
     hooked = any(m._forward_hooks or m._forward_pre_hooks for m in (model, *layers))
@@ -233,6 +251,10 @@ def _is_plain_sequence(model: nn.Module) -> bool:
 
 
 def _is_plain(layer: nn.Module) -> bool:
+    if parametrize.is_parametrized(layer):
+        return _is_in_basis(layer)
+    if type(layer) is Residual:
+        return _is_plain_sequence(layer)
     if type(layer) is nn.Flatten:
         return (layer.start_dim, layer.end_dim) == (1, -1)
     if type(layer) is nn.Conv2d:
@@ -249,6 +271,13 @@ def _is_plain(layer: nn.Module) -> bool:
         nn.AdaptiveAvgPool2d,
     )
     return type(layer) in plain
+
+
+def _is_in_basis(layer: nn.Module) -> bool:
+    """Return whether a layer is plain but for its weight, which is computed from coefficients."""
+    maps = [one for each in layer.parametrizations.values() for one in each]
+    only = list(layer.parametrizations) == ["weight"] and [type(m) for m in maps] == [InBasis]
+    return only and type(layer).__mro__[1] is nn.Linear
 
 
 def _is_small_or_on_gpu(model: nn.Module) -> bool:

@@ -48,7 +48,8 @@ def train(
 
     Args:
         model: any module from a batch [batch, …] to logits [batch, classes], on data's device.
-        mask: weights to keep; the others are zero before the first step and after each one.
+        mask: weights to keep; the others are zero before the first step and after each one, or,
+            with `config.removal`, drawn to zero by a penalty that grows.
         start_step: where in the schedule and in the data order to begin. The optimiser starts
             with empty momentum.
         stop_step: where to stop; default the end of the budget, `config.steps`.
@@ -98,7 +99,8 @@ def fit(
     save_at, stop_step = set(save_at), config.steps if stop_step is None else stop_step
     check_run(group, data, config, masks, start_step, stop_step, data_seeds, save_at)
     masked = masked_parameters(group, masks)
-    apply_masks(masked)
+    if config.removal is None:
+        apply_masks(masked)
     run = Run(group, data, config, start_step)
     files = None
     if workdir is not None:
@@ -139,6 +141,7 @@ def fit(
                 break
             if group.is_random:
                 torch.manual_seed(generator_for("layers", data_seeds[0], step).initial_seed())
+            plain.set_penalty(step)
             loss, logits, y = update(step)
             if step % check_every == 0 and not math.isfinite(loss.item()):
                 for i in _not_finite(losses(logits, y)):

@@ -48,6 +48,8 @@ class Step:
         self.group, self.optimizer, self.config, self.device = group, optimizer, config, device
         self.masked = masked
         self.scales = batch_norm_scales(group) if config.bn_l1 else []
+        self.removal = config.removal
+        self.strength = torch.zeros((), device=device)
         self.alive = torch.ones(group.size, dtype=torch.bool, device=device)
         self.all_alive = True
 
@@ -65,11 +67,26 @@ class Step:
         loss.backward()
         for scale in (scale for scale in self.scales if scale.grad is not None):
             scale.grad.add_(scale.detach().sign(), alpha=self.config.bn_l1)
+        if self.removal is not None:
+            self._draw_to_zero()
         for settings in self.optimizer.param_groups:
             settings["lr"] = lr
         self.optimizer.step()
-        apply_masks(self.masked)
+        if self.removal is None:
+            apply_masks(self.masked)
         return loss.detach(), logits.detach()
+
+    def set_penalty(self, step: int) -> None:
+        """Set λ of a growing penalty for the next step, where a recording will read it."""
+        if self.removal is not None:
+            self.strength.fill_(self.removal.strength(step))
+
+    @torch.no_grad()
+    def _draw_to_zero(self) -> None:
+        for parameter, kept in self.masked:
+            if parameter.grad is None:
+                continue  # frozen, or not used by this forward pass
+            parameter.grad.add_(self.strength * parameter * (1 - kept))
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(

@@ -4,8 +4,46 @@ Chapters 9, 13 and 14 stand on this room; each builds on the pipeline before it,
 chapter's modules. Chapter 14: `locality` (where the kept pixels of a unit lie), then `sifting` (the
 pruning that makes them local) and `matching` (the overlap of two seeds' masks); `spiral` (a problem
 in the plane), then `spiral_search` and `spiral_pruners`.
+Chapter 13: `bases`, `coefficients` and `basis_tickets` change the coordinates in which weights are
+pruned, `elastic` and `elastic_tickets` the network that a ticket belongs to, `dual` and
+`dual_tickets` where the mask comes from.
 """
 
+from lth_tutorial.variants.bases import (
+    Basis,
+    bases_of,
+    dct_2d,
+    dct_matrix,
+    from_basis,
+    in_basis,
+)
+from lth_tutorial.variants.basis_tickets import (
+    basis_experiment,
+)
+from lth_tutorial.variants.coefficients import (
+    Stored,
+    prune_groups,
+    stored_numbers,
+)
+from lth_tutorial.variants.dual import (
+    check_random,
+    random_mask,
+    rank_correlation,
+)
+from lth_tutorial.variants.dual_tickets import (
+    dual_experiment,
+)
+from lth_tutorial.variants.elastic import (
+    append_blocks,
+    block_map,
+    block_stages,
+    interpolate_blocks,
+    parse_block_map,
+    transfer_ticket,
+)
+from lth_tutorial.variants.elastic_tickets import (
+    elastic_experiment,
+)
 from lth_tutorial.variants.locality import (
     connected_units,
     displacements,
@@ -34,6 +72,27 @@ from lth_tutorial.variants.spiral_search import (
 )
 
 __all__ = [
+    "Basis",
+    "bases_of",
+    "in_basis",
+    "from_basis",
+    "dct_matrix",
+    "dct_2d",
+    "prune_groups",
+    "Stored",
+    "stored_numbers",
+    "basis_experiment",
+    "block_stages",
+    "append_blocks",
+    "interpolate_blocks",
+    "parse_block_map",
+    "block_map",
+    "transfer_ticket",
+    "elastic_experiment",
+    "random_mask",
+    "rank_correlation",
+    "check_random",
+    "dual_experiment",
     "first_layer",
     "displacements",
     "neighbour_share",

@@ -1,0 +1,193 @@
+"""Random masks with and without a growing penalty: the experiment of dual tickets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from lth_tutorial.criteria import magnitude_scores
+from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.pruning.masks import Mask, dense_mask
+from lth_tutorial.pruning.prune import prune_like
+from lth_tutorial.runtime import choose, is_whole, progress_bar
+from lth_tutorial.states import State
+from lth_tutorial.tickets.arms import model_builder
+from lth_tutorial.tickets.lottery import (
+    as_rounds,
+    converged,
+    dense_round,
+    imp_rounds,
+    train_all,
+    train_from,
+)
+from lth_tutorial.tickets.measures import rows_of
+from lth_tutorial.training.checkpoints import within
+from lth_tutorial.training.config import IMPConfig, Removal, TrainConfig
+from lth_tutorial.training.evaluation import evaluate
+from lth_tutorial.variants.dual import check_random, random_mask, removed_power
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ARMS = ("regularised", "scratch", "one_shot", "ticket")
+
+
+def dual_experiment(
+    model: str | Callable[[int], nn.Module],
+    data: Dataset,
+    train_config: TrainConfig,
+    *,
+    density: float,
+    penalised_steps: int,
+    ramp: int,
+    strengths: Sequence[float] = (0.0, 0.1, 1.0),
+    power: int = 1,
+    every: int = 1,
+    rounds: int = 4,
+    arms: Sequence[str] = ARMS,
+    seeds: Sequence[int] = range(8),
+    workdir: str | Path | None = None,
+) -> pd.DataFrame:
+    """Turn random masks into tickets by a growing penalty, beside controls; tidy rows.
+
+    Every arm but "ticket" trains `penalised_steps` at the peak rate of `train_config` and then
+    `train_config.steps` by its schedule: the same number of steps in all.
+
+    Args:
+        model: a name for `build_model`, or a function from a seed to a module.
+        train_config: how the network is trained after the removal.
+        density: share of every layer's weights that the random mask keeps, in (0, 1).
+        penalised_steps: steps before the removal.
+        ramp: of them, the steps over which the penalty grows.
+        strengths: the final values of λ. 0 trains without a penalty and removes all at once.
+        power, every: see `Removal`.
+        rounds: of iterative magnitude pruning for "ticket".
+        arms: any of "regularised" (a round for every strength, in order from 1), "scratch" (the
+            random mask from the start, one schedule over all steps), "one_shot" (trained dense
+            for `penalised_steps`, then pruned by magnitude to the random mask's counts in every
+            layer), "ticket" (iterative magnitude pruning layer by layer, every round of it trained
+            for as many steps as another arm in all: `rounds` + 1 times the budget).
+        seeds: replicates; a seed draws initial weights, masks and the order of the data.
+        workdir: folder to continue from.
+
+    Returns:
+        A frame with the columns of `lottery_experiment` and, for "regularised", `strength` (λ),
+        `power_removed` (share of the squared weights that the removal takes, in [0, 1]) and
+        `accuracy_before` (test, before the removal). Round 0 of every arm is the dense network,
+        trained for all steps; the others' rounds count from 1.
+
+    Raises:
+        ValueError: for a λ that is negative, not finite or too large for the rate, a ramp longer
+            than the steps, repeated arms, strengths or seeds, or a mask that is not random.
+
+    Source: Bai et al. 2022, section 3.
+    """
+    import pandas as pd
+
+    arms, strengths, seeds = _check(arms, strengths, seeds)
+    first = replace(
+        train_config, steps=penalised_steps, schedule="steps", lr_drops=(), warmup_steps=0
+    )
+    removals = [Removal(strength, ramp, power, every) for strength in strengths]
+    penalised = [replace(first, removal=removal) for removal in removals]
+    whole = replace(train_config, steps=penalised_steps + train_config.steps)
+    imp = IMPConfig(rounds=rounds, fraction=1 - density ** (1 / rounds), scope="layer")
+    build = model_builder(model, data)
+    masks = {seed: random_mask(build(seed), density, seed) for seed in seeds}
+    for seed, mask in masks.items():
+        check_random(mask, build(seed).state_dict())
+    each = {"regularised": len(strengths), "ticket": rounds + 1}
+    runs = 1 + sum(each.get(arm, 1) for arm in arms)
+    rows: list[dict] = []
+    with progress_bar(runs * whole.steps * len(seeds), "dual tickets") as bar:
+        on_step = bar.update
+
+        def new() -> dict[int, nn.Module]:
+            return {seed: build(seed) for seed in seeds}
+
+        def trained_on(starts: Mapping[int, State], masks: Mapping[int, Mask], folder, index: int):
+            models = {seed: build(seed) for seed in starts}
+            results = train_from(
+                models, starts, masks, data, train_config, 0, on_step=on_step, workdir=folder
+            )
+            return models, as_rounds(index, models, data, masks, results)
+
+        models = new()
+        dense = dense_round(models, data, whole, (), on_step, within(workdir, "dense"))
+        rows += [row | {"arm": arm} for arm in arms for row in rows_of("", models, data, dense)]
+        for arm in arms:
+            folder = within(workdir, arm)
+            if arm == "regularised":
+                for index, config in enumerate(penalised, start=1):
+                    at = within(folder, f"strength_{index}")
+                    ends, seen = _penalise(new(), data, config, masks, on_step, within(at, "first"))
+                    models, found = trained_on(ends, masks, within(at, "then"), index)
+                    new_rows = rows_of(arm, models, data, found)
+                    rows += [row | seen[row["seed"]] for row in new_rows]
+            elif arm == "scratch":
+                models = new()
+                starts = {seed: model.state_dict() for seed, model in new().items()}
+                results = train_from(
+                    models, starts, masks, data, whole, 0, on_step=on_step, workdir=folder
+                )
+                rows += rows_of(arm, models, data, as_rounds(1, models, data, masks, results))
+            elif arm == "one_shot":
+                models = new()
+                ends = _ends(train_all(
+                    models, data, first, on_step=on_step, workdir=within(folder, "first")
+                ))  # fmt: skip
+                own = {seed: _largest(build(seed), end, masks[seed]) for seed, end in ends.items()}
+                models, found = trained_on(ends, own, within(folder, "then"), 1)
+                rows += rows_of(arm, models, data, found)
+            else:
+                models = new()
+                *_, last = imp_rounds(models, data, whole, imp, on_step, folder)
+                rows += [row | {"round": 1} for row in rows_of(arm, models, data, last)]
+    frame = pd.DataFrame(rows)
+    steps = ("early_stop_step", "steps_to_90", "steps_to_95", "diverged_step")
+    return frame.astype(dict.fromkeys(steps, "Int64"))
+
+
+def _penalise(
+    models, data, config: TrainConfig, masks, on_step, workdir
+) -> tuple[dict[int, State], dict[int, dict]]:
+    """Train under the penalty; return the weights at its end and what was seen there, by seed."""
+    results = train_all(
+        models, data, config, masks=list(masks.values()), on_step=on_step, workdir=workdir
+    )
+    ends, seen = _ends(results), {}
+    for seed, end in ends.items():
+        models[seed].load_state_dict(end)
+        seen[seed] = {
+            "strength": config.removal.largest,
+            "accuracy_before": evaluate(models[seed], data).accuracy,
+            "power_removed": removed_power(end, masks[seed]),
+        }
+    return ends, seen
+
+
+def _ends(results) -> dict[int, State]:
+    return {seed: result.final for seed, result in results.items() if converged(result)}
+
+
+def _largest(model: nn.Module, state: State, like: Mask) -> Mask:
+    """Return the mask of the largest weights, as many in every layer as another mask keeps."""
+    full = dense_mask(model)
+    return prune_like(magnitude_scores(state, full), full, like, scope="layer")
+
+
+def _check(arms, strengths, seeds) -> tuple[list[str], list[float], list[int]]:
+    arms = [arms] if isinstance(arms, str) else list(arms)
+    strengths, seeds = list(strengths), list(seeds)
+    for arm in arms:
+        choose("arm", arm, ARMS)
+    for name, values in (("arms", arms), ("strengths", strengths), ("seeds", seeds)):
+        if not values or len(set(values)) < len(values):
+            raise ValueError(f"{name} are one or more different ones; got {values}")
+    if not all(is_whole(seed) and seed >= 0 for seed in seeds):
+        raise ValueError(f"seeds are whole numbers of at least 0; got {seeds}")
+    return arms, strengths, [int(seed) for seed in seeds]
