@@ -39,7 +39,7 @@ def test_against_a_loop_with_a_loader(capsys, data):
 
 
 def test_watching_a_run_costs_little(capsys, data):
-    for found in gpu_check.cost_of_watching(data[gpu_check.CIFAR]):
+    for found in gpu_check.cost_of_watching(data):
         with capsys.disabled():
             print(f"\n{gpu_check.line(found)}  (a share of at most 0.03)", end="")
         assert found["share"] <= 0.03

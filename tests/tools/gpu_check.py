@@ -199,7 +199,7 @@ def timed(work: Work, data: lt.Dataset) -> dict:
         if ON_GPU:
             torch.cuda.reset_peak_memory_stats()
         update = step_of(work, data)
-        seconds, ready = seconds_per_step(update, 1.5 if ON_GPU else 0.01)
+        seconds, ready = seconds_per_step(update, 0.8 if ON_GPU else 0.01)
     share = 1 if work.kind == "stack" else work.replicates
     model = lt.build_model(work.model, seed=0, data=data).to(DEVICE)
     x = data.normalize(data.x_train[: work.config.batch_size])
@@ -323,36 +323,45 @@ def against_a_loader(data: lt.Dataset) -> dict:
     return {"name": "ResNet-20, images/s", "ours": ours, "loader": theirs, "ratio": ours / theirs}
 
 
-def cost_of_watching(data: lt.Dataset) -> list[dict]:
+def cost_of_watching(data: dict) -> list[dict]:
     """Return the share of a run that validation, checks and progress cost beyond arithmetic."""
-    found = []
-    for name, config, n, steps in (
-        ("lenet_300_100", _adam("fp32"), 20, 4_000), ("resnet_20", _sgd("bf16"), 8, 400)
+    found, every = [], 100 if ON_GPU else 1
+    for name, config, n, first, last in (
+        ("lenet_300_100", _adam("fp32"), 20, 200, 4_000), ("resnet_20", _sgd("bf16"), 8, 200, 600)
     ):  # fmt: skip
         if not ON_GPU:
-            n, steps, config = 2, 2, replace(config, batch_size=2)
-        images = noise(MNIST) if name == "lenet_300_100" else data
+            n, first, last, config = 2, 0, 2, replace(config, batch_size=2)
+        images = data[MNIST if name == "lenet_300_100" else CIFAR]
+        models = [lt.build_model(name, seed=s, data=images).to(DEVICE) for s in range(n)]
         times = []
-        for every in (None, 100 if ON_GPU else 1):
-            settings = replace(config, steps=steps, eval_every=every)
-            models = [lt.build_model(name, seed=s, data=images).to(DEVICE) for s in range(n)]
-            ticks = [0]
-
-            def tick(ticks=ticks):
-                ticks[0] += 1
-
-            wait_for(DEVICE)
-            began = time.perf_counter()
-            lt.train_replicates(models, images, settings, data_seeds=range(n), on_step=tick)
-            wait_for(DEVICE)
-            times.append(time.perf_counter() - began)
-        group = Stack(models) if name == "lenet_300_100" else Branches(models)
+        for eval_every in (None, every):
+            settings = replace(config, steps=last + 50, eval_every=eval_every)
+            times.append(_seconds_between(first, last, models, images, settings))
+        stacked = name == "lenet_300_100"
+        group = Stack(models) if stacked else Branches(models, channels_last=ON_GPU)
         forward = _recorded_seconds(partial(evaluate_group, group, images, "val"))
-        points = steps // (100 if ON_GPU else 1) + 1
-        extra = times[1] - times[0] - points * forward
-        found.append({"name": f"watching {name}", "seconds": times, "forward_us": 1e6 * forward,
-                      "share": extra / times[0]})  # fmt: skip
+        points = (last - first) // every
+        found.append({
+            "name": f"watching {name} × {n}", "plain_s": times[0], "watched_s": times[1],
+            "points": points, "forward_us": 1e6 * forward,
+            "share": (times[1] - times[0] - points * forward) / times[0],
+        })  # fmt: skip
     return found
+
+
+def _seconds_between(first: int, last: int, models: list, data, config: lt.TrainConfig) -> float:
+    """Return the time from one step to another. After both the loop has read a loss, so that the
+    device is done with them."""
+    n, ticks, at = len(models), 0, {}
+
+    def tick():
+        nonlocal ticks
+        ticks += 1
+        if ticks in ((first + 1) * n, (last + 1) * n):
+            at[ticks // n - 1] = time.perf_counter()
+
+    lt.train_replicates(models, data, config, data_seeds=range(n), on_step=tick)
+    return at[last] - at[first]
 
 
 def _recorded_seconds(call: Callable) -> float:
@@ -381,8 +390,8 @@ def tests(out: Path, limit_s: float) -> dict:
     """Run the GPU tests, warnings being errors."""
     environment = os.environ | {"LTH_TUTORIAL_PRETEND_GPU": "1", "PYTHONPATH": str(ROOT)}
     command = [
-        sys.executable, "-W", "error", "-m", "pytest", "-q", "-m", "gpu and not bench",
-        "-p", "no:cacheprovider", "--durations=8", "--tb=short", "tests/test_on_gpu.py",
+        sys.executable, "-m", "pytest", "-q", "-W", "error", "-m", "gpu and not bench",
+        "-p", "no:cacheprovider", "-p", "no:benchmark", "--durations=8", "--tb=short", "tests/test_on_gpu.py",
     ]  # fmt: skip
     began = time.time()
     log = out / "tests.log"
@@ -457,7 +466,7 @@ def main() -> int:
     if "loader" not in skip:
         attempt(found, "loader", lambda: against_a_loader(data[CIFAR]))
     if "watching" not in skip:
-        attempt(found, "watching", lambda: cost_of_watching(data[CIFAR]))
+        attempt(found, "watching", lambda: cost_of_watching(data))
     if "record" not in skip:
         attempt(found, "record", lambda: record(out))
     save()
