@@ -60,8 +60,9 @@ def graphs():
 def images() -> lt.Dataset:
     generator = torch.Generator().manual_seed(0)
     y = torch.arange(300) % 10
-    x = torch.randint(0, 256, (300, 3, 32, 32), dtype=torch.uint8, generator=generator)
-    x[:, :, :8] = (25 * y).view(-1, 1, 1, 1).to(torch.uint8)  # something to learn
+    side = 8 if PRETENDED else 32
+    x = torch.randint(0, 256, (300, 3, side, side), dtype=torch.uint8, generator=generator)
+    x[:, :, : side // 4] = (25 * y).view(-1, 1, 1, 1).to(torch.uint8)  # something to learn
     return lt.make_dataset("noise", (x, y), (x[:50], y[:50]), (x[:50], y[:50]))
 
 
@@ -347,7 +348,7 @@ def test_what_trains_as_one():
     assert not can_branch([dropout, copy.deepcopy(dropout)])
 
 
-@pytest.mark.parametrize("name", ["vgg_11", "resnet_20"])
+@pytest.mark.parametrize("name", ["resnet_20"] if PRETENDED else ["vgg_11", "resnet_20"])
 def test_reduced_precision_learns_as_full_precision_does(images, name):
     losses = {}
     for precision in ("fp32", "tf32", "bf16"):

@@ -391,7 +391,8 @@ def tests(out: Path, limit_s: float) -> dict:
     environment = os.environ | {"LTH_TUTORIAL_PRETEND_GPU": "1", "PYTHONPATH": str(ROOT)}
     command = [
         sys.executable, "-m", "pytest", "-q", "-W", "error", "-m", "gpu and not bench",
-        "-p", "no:cacheprovider", "-p", "no:benchmark", "--durations=8", "--tb=short", "tests/test_on_gpu.py",
+        "-p", "no:cacheprovider", "-p", "no:benchmark", "--durations=8", "--tb=short",
+        "tests/test_on_gpu.py",
     ]  # fmt: skip
     began = time.time()
     log = out / "tests.log"
