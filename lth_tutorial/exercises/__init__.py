@@ -21,6 +21,7 @@ from lth_tutorial.exercises.generalised import (
     numbers_stored,
     penalised_gradient,
 )
+from lth_tutorial.exercises.looks import needed_by_hand, null_mask, removed_per_round
 from lth_tutorial.exercises.magnitude import magnitude_pruning
 from lth_tutorial.exercises.outcome import Check
 from lth_tutorial.exercises.prizes import gain, packed_bytes, sign_gradient
@@ -79,4 +80,7 @@ __all__ = [
     "moved_density",
     "artefact",
     "penalised_gradient",
+    "needed_by_hand",
+    "null_mask",
+    "removed_per_round",
 ]
