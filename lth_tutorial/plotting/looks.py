@@ -205,7 +205,7 @@ def _draw_regions(axes: Axes, model: nn.Module, data: Dataset) -> None:
 
 
 def _draw_wiring(axes: Axes, model: nn.Module, mask: Mask, needed: Mask) -> None:
-    weights = {name: tensor for name, tensor in model.named_parameters() if name in mask}
+    weights = {n: tensor.detach() for n, tensor in model.named_parameters() if n in mask}
     layers = list(mask)
     sizes = [mask[layers[0]].shape[1], *(len(mask[name]) for name in layers)]
     places = [_column(size) for size in sizes]
