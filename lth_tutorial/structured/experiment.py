@@ -110,30 +110,49 @@ def structured_experiment(
         pairs = [(model, seed) for model, seed, result in trio if converged(result)]
         if not pairs:
             return pd.DataFrame(rows)
-        models, seeds = [model for model, _ in pairs], [seed for _, seed in pairs]
         for index, fraction in enumerate(fractions, start=1):
             pruned = {
                 arm: [_pruned(*each, fraction, CRITERION_OF[arm], scope, x) for each in pairs]
                 for arm in inheriting
             }
             for arm in arms:
-                small, densities = zip(*pruned.get(arm, pruned[inheriting[0]]), strict=True)
-                small = copy.deepcopy(small)
-                before = [evaluate(each, data).accuracy for each in small]
                 folder = within(workdir, f"fraction_{fraction:g}", arm)
+                configs = train_config, finetune_config
                 options = {"on_step": bar.update, "workdir": folder}
-                if arm in CRITERION_OF:
-                    results = train_replicates(
-                        small, data, finetune_config, data_seeds=seeds, **options
-                    )
-                else:
-                    before = [math.nan] * len(small)
-                    results = scratch(
-                        small, data, train_config, seeds=seeds, budget=BUDGET_OF[arm],
-                        dense=models[0], **options,
-                    )  # fmt: skip
-                rows += _rows(arm, index, fraction, seeds, small, data, results, densities, before)
+                networks = pruned.get(arm, pruned[inheriting[0]])
+                trained = _train_arm(arm, pairs, networks, data, configs, options)
+                rows += _rows(arm, index, fraction, [seed for _, seed in pairs], *trained)
     return pd.DataFrame(rows)
+
+
+def _train_arm(
+    arm: str,
+    pairs: Sequence[tuple[nn.Module, int]],
+    pruned: Sequence[tuple[nn.Module, float]],
+    data: Dataset,
+    configs: tuple[TrainConfig, TrainConfig],
+    options: dict,
+) -> tuple:
+    """Train one arm from the pruned networks; return what `_rows` says about it.
+
+    Args:
+        pairs: dense networks and their seeds.
+        pruned: of each, the smaller network and the share of weights that is left.
+        configs: of training from scratch, and of fine-tuning.
+    """
+    small, densities = zip(*pruned, strict=True)
+    small, seeds = copy.deepcopy(small), [seed for _, seed in pairs]
+    train_config, finetune_config = configs
+    if arm in CRITERION_OF:
+        before = [evaluate(each, data).accuracy for each in small]
+        results = train_replicates(small, data, finetune_config, data_seeds=seeds, **options)
+    else:
+        before = [math.nan] * len(small)
+        results = scratch(
+            small, data, train_config, seeds=seeds, budget=BUDGET_OF[arm], dense=pairs[0][0],
+            **options,
+        )  # fmt: skip
+    return small, data, results, densities, before
 
 
 def _pruned(

@@ -8,7 +8,7 @@ the data that a method looks at, the places of its mask, or the initial weights.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,7 @@ from lth_tutorial.tickets.lottery import converged, train_all
 from lth_tutorial.training.checkpoints import claim_folder, describe_model, within
 from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.evaluation import evaluate
+from lth_tutorial.training.outcome import TrainResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,14 +100,11 @@ def prune_before_training(
                 models, data, config, masks=[masks[s] for s in models], on_step=bar.update,
                 workdir=folder,
             )  # fmt: skip
-            for seed, result in results.items():
-                good = converged(result)
-                net = models[seed]
-                connected = density(connected_weights(net, data, masks[seed]))
-                row = {"arm": arm, "seed": seed, "round": index, "density": density(masks[seed])}
-                row["accuracy"] = evaluate(net, data).accuracy if good else math.nan
-                row["train_accuracy"] = evaluate(net, data, "train").accuracy if good else math.nan
-                rows.append(row | {"connected": connected})
+            rows.extend(
+                {"arm": arm, "seed": seed, "round": index}
+                | _measured(models[seed], data, masks[seed], result)
+                for seed, result in results.items()
+            )
             return {seed: result.final for seed, result in results.items()}
 
         models = {seed: build(seed) for seed in seeds}
@@ -114,25 +112,50 @@ def prune_before_training(
         rows[:] = [row | {"arm": arm} for arm in arms for row in rows]
         for index, share in enumerate(densities, start=1):
             for arm in arms:
-                method, _, check = arm.partition("/")
-                masks = {}
-                for seed in seeds:
-                    seen = corrupt_data(data, check, seed) if check in CORRUPTIONS else data
-                    start = trained[seed] if method == "after_training" else None
-                    masks[seed] = initial_mask(
-                        method, build(seed), seen, share, seed, trained=start,
-                        synflow_rounds=synflow_rounds,
-                    )  # fmt: skip
-                if check == "shuffled":
-                    masks = {
-                        seed: shuffle_within_layers(mask, seed) for seed, mask in masks.items()
-                    }
-                other = OTHER_INITIALIZATION if check == "reinit" else 0
+                masks = {
+                    seed: _mask_of_arm(arm, build, data, share, seed, trained, synflow_rounds)
+                    for seed in seeds
+                }
+                other = OTHER_INITIALIZATION if arm.endswith("/reinit") else 0
                 measure(arm, index, {seed: build(seed + other) for seed in seeds}, masks)
     frame = pd.DataFrame(rows)
     rank = frame["arm"].map({arm: i for i, arm in enumerate(arms)})
     frame = frame.assign(rank=rank).sort_values(["rank", "seed", "round"], ignore_index=True)
     return frame.drop(columns="rank")
+
+
+def _measured(model: nn.Module, data: Dataset, mask: Mask, result: TrainResult) -> dict:
+    """Return the columns that a trained network fills."""
+    good = converged(result)
+    return {
+        "density": density(mask),
+        "accuracy": evaluate(model, data).accuracy if good else math.nan,
+        "train_accuracy": evaluate(model, data, "train").accuracy if good else math.nan,
+        "connected": density(connected_weights(model, data, mask)),
+    }
+
+
+def _mask_of_arm(
+    arm: str,
+    build: Callable[[int], nn.Module],
+    data: Dataset,
+    share: float,
+    seed: int,
+    trained: Mapping[int, State],
+    synflow_rounds: int,
+) -> Mask:
+    """Return the mask of "method" or "method/check" for one seed."""
+    method, _, check = arm.partition("/")
+    mask = initial_mask(
+        method,
+        build(seed),
+        corrupt_data(data, check, seed) if check in CORRUPTIONS else data,
+        share,
+        seed,
+        trained=trained[seed] if method == "after_training" else None,
+        synflow_rounds=synflow_rounds,
+    )
+    return shuffle_within_layers(mask, seed) if check == "shuffled" else mask
 
 
 def initial_mask(
