@@ -18,6 +18,8 @@ from pathlib import Path
 
 import torch
 
+from lth_tutorial.watch import seen
+
 __version__ = "0.1.0"
 
 __all__ = ["pick_device", "limit_threads", "versions"]
@@ -82,14 +84,14 @@ def in_notebook() -> bool:
 
 
 def progress_bar(total: int, description: str):
-    """Return a tqdm progress bar of `total` steps, for people only.
+    """Return a tqdm progress bar of `total` steps, for people only; a `Watch` sees it too.
 
     It is silent in the book build and where nobody watches (output that goes to a file).
     """
     from tqdm.auto import tqdm
 
-    watched = in_notebook() or sys.stderr.isatty()
-    return tqdm(total=total, desc=description, disable=in_book_build() or not watched, leave=False)
+    hidden = in_book_build() or not (in_notebook() or sys.stderr.isatty())
+    return seen(tqdm(total=total, desc=description, disable=hidden, leave=False))
 
 
 def tick(on_step: Callable[[], object], steps: int) -> None:

@@ -5,7 +5,7 @@ A claim is declared in code, with its criterion, before the run that decides it.
 - *holds*: the 95 % interval of every effect lies wholly beyond its threshold;
 - *fails here*: the interval of at least one lies wholly short of it;
 - *inconclusive*: neither;
-- *single run*: fewer than three replicates (and *inconclusive* below a claim's declared minimum);
+- *not enough runs (1 of 3)*: fewer replicates than three, or than the claim's declared minimum;
 - *not yet run*: there are no rows.
 
 A time that was never reached is censored: its true value is at least the budget. Such values may
@@ -32,6 +32,10 @@ from lth_tutorial.results.intervals import (
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+NOT_ENOUGH = "not enough runs"
+"""How the verdict of too few replicates begins; it says how many there are, and are needed."""
 
 
 class Measured(NamedTuple):
@@ -65,16 +69,17 @@ class Effect:
         return t_interval(self.measure(rows).values)
 
     def verdict(self, rows: pd.DataFrame, minimum_n: int = MINIMUM_REPLICATES) -> str:
-        """Return "holds", "fails here", "inconclusive", "single run" or "not yet run"."""
+        """Return "holds", "fails here", "inconclusive", "not enough runs (…)" or "not yet run"."""
         measured = self.measure(rows)
         interval = t_interval(measured.values)
-        if interval.n < MINIMUM_REPLICATES:
-            return "single run" if interval.n else "not yet run"
+        lacking = too_few([self], rows, minimum_n)
+        if lacking:
+            return lacking
         low, high = interval.low - self.threshold, interval.high - self.threshold
         upward, downward = measured.at_most, measured.at_least
         if self.beyond == "below":
             low, high, upward, downward = -high, -low, downward, upward
-        if interval.n < minimum_n or (low < 0 <= high):
+        if low < 0 <= high:
             return "inconclusive"
         # Values that are only bounds may not carry the verdict to the side they leave open.
         if low >= 0:
@@ -92,6 +97,15 @@ class Effect:
         return _with_unit(format_interval(interval, self.unit), self.unit)
 
 
+def too_few(effects: Sequence[Effect], rows: pd.DataFrame, minimum_n: int) -> str:
+    """Return the verdict where the replicates of one effect are too few to decide, else ""."""
+    least = max(minimum_n, MINIMUM_REPLICATES)
+    counts = [effect.interval(rows).n for effect in effects]
+    if min(counts) >= least:
+        return ""
+    return f"{NOT_ENOUGH} ({min(counts)} of {least})" if any(counts) else "not yet run"
+
+
 @dataclass(frozen=True)
 class Setting:
     """One setting in which a claim is tested: a name and the effects that decide."""
@@ -102,10 +116,10 @@ class Setting:
 
     def verdict(self, rows: pd.DataFrame, minimum_n: int = MINIMUM_REPLICATES) -> str:
         """Return the verdict in this setting."""
+        lacking = too_few(self.effects, rows, minimum_n)
+        if lacking:
+            return lacking
         each = [effect.verdict(rows, minimum_n) for effect in self.effects]
-        for undecided in ("not yet run", "single run"):
-            if undecided in each:
-                return undecided
         decisive, other = ("fails here", "holds") if self.need == "all" else ("holds", "fails here")
         if decisive in each:
             return decisive
@@ -153,6 +167,10 @@ class Claim:
         """Return the verdict that the rows give, by the rules of this module."""
         if rows is None:
             return "not yet run"
+        every = [effect for setting in self.settings for effect in setting.effects]
+        lacking = too_few(every, rows, self.minimum_n)
+        if lacking:
+            return lacking
         verdicts = {
             setting.name: setting.verdict(rows, self.minimum_n) for setting in self.settings
         }

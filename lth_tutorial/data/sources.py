@@ -6,6 +6,7 @@ those of the papers. A folder of images serves for one's own, and for CIFAR-10 a
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def load_dataset(
         x, y, x_test, y_test = _read_digits()
     elif folder is not None:
         x, y, x_test, y_test = _read_folder(Path(folder))
-        name = f"folder:{Path(folder).name}"  # captions and records need no more of the path
+        name = name_of_folder(folder)
     else:
         x, y, x_test, y_test = _read_torchvision(name, root, download)
     if val is None:
@@ -90,6 +91,11 @@ def load_dataset(
         name, (x[kept], y[kept]), (x[held_out], y[held_out]) if val else None, (x_test, y_test)
     )
     return data.to(device)
+
+
+def name_of_folder(folder: str | Path) -> str:
+    """Return the name of a folder of images as a data set: a file name on every system."""
+    return "folder-" + re.sub(r"[^A-Za-z0-9._-]+", "-", Path(folder).resolve().name)
 
 
 def _read_digits() -> Splits:

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields
-from pathlib import Path
 
 from lth_tutorial.claims import claims
-from lth_tutorial.data.dataset import Dataset
-from lth_tutorial.data.sources import load_dataset
-from lth_tutorial.experiments import (
-    EXPERIMENTS,
-    Experiment,
-    check_same,
-    experiment,
-    extend,
-    missing_seeds,
-    run,
-    scaled,
+from lth_tutorial.data.sources import load_dataset, name_of_folder
+from lth_tutorial.experiments import EXPERIMENTS, check_same, experiment
+from lth_tutorial.experiments.budget import seconds_of
+from lth_tutorial.experiments.cost import cost_of, in_minutes
+from lth_tutorial.experiments.growing import growing
+from lth_tutorial.experiments.measuring import pack, run_all, runs_folder
+from lth_tutorial.experiments.merging import (
+    copy_checkpoints,
+    find_tasks,
+    kinds_of,
+    merge_into,
 )
-from lth_tutorial.experiments.looks import SHIPPED
-from lth_tutorial.experiments.tickets import has_tickets, pack_tickets
+from lth_tutorial.experiments.status import status, table
+from lth_tutorial.experiments.tickets import has_tickets
 from lth_tutorial.results.records import (
     check_writable,
     load_provenance,
@@ -32,57 +28,88 @@ from lth_tutorial.results.records import (
     only_writer,
     record_path,
     recorded,
-    save_rows,
 )
-from lth_tutorial.runtime import limit_threads, write_atomically
-from lth_tutorial.supermask.shipped import shipped_folder
-from lth_tutorial.variants.shipped import shipped_files
+from lth_tutorial.runtime import limit_threads
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one of the commands list, show, run, extend and pack; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m lth_tutorial.experiments")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="all experiments and what is recorded of them")
-    show = commands.add_parser("show", help="settings and provenance of one")
-    show.add_argument("name")
-    runner = commands.add_parser("run", help="measure one; writes NAME.csv and NAME.json")
-    runner.add_argument("name")
-    runner.add_argument("--scale", type=float, default=1.0, help="multiplies steps, in (0, 1]")
-    extender = commands.add_parser(
-        "extend", help="measure the seeds of one that its record lacks, by the record's settings"
-    )
-    extender.add_argument("name")
-    packer = commands.add_parser("pack", help="write the packed tickets of the best runs of one")
-    packer.add_argument("name")
-    for command in (runner, extender, packer):
-        command.add_argument("--root", help="folder of downloaded data sets")
-        command.add_argument("--device", default="cpu")
-        command.add_argument("--out", help="folder for results (default: the package's own)")
-        if command is packer:
-            continue
-        command.add_argument("--data", help="another data set: a name, or folder:PATH with images")
-        command.add_argument(
-            "--workdir",
-            help="folder to continue from if the run is killed; kept afterwards (default: one in "
-            "~/.cache/lth_tutorial/runs, removed when the record is written)",
-        )
-    options = parser.parse_args(arguments)
+    """Run one of the commands of `COMMANDS`; return the exit status."""
+    options = parser().parse_args(arguments)
     try:
-        if options.command == "list":
-            print_list()
-        elif options.command == "show":
-            print_one(options.name)
-        elif options.command == "run":
-            run_one(options)
-        elif options.command == "extend":
-            extend_one(options)
-        else:
-            pack_one(options)
+        return COMMANDS[options.command](options) or 0
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(prog="python -m lth_tutorial.experiments")
+    commands = made.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="all experiments and what is recorded of them")
+    show = commands.add_parser("show", help="settings, cost and provenance of one")
+    show.add_argument("name")
+    runner = commands.add_parser(
+        "run", help="measure what the records of some experiments lack; writes NAME.csv, NAME.json"
+    )
+    runner.add_argument("names", nargs="+", metavar="name")
+    runner.add_argument("--scale", type=float, default=1.0, help="multiplies steps, in (0, 1]")
+    extender = commands.add_parser(
+        "extend", help="measure the seeds that a record lacks, at the scale of the record"
+    )
+    extender.add_argument("names", nargs=1, metavar="name")
+    for command in (runner, extender):
+        _add_running(command)
+    runner.add_argument("--anew", action="store_true", help="measure what there is as well")
+    merger = commands.add_parser(
+        "merge", help="join records, finished tasks and checkpoints of other machines"
+    )
+    merger.add_argument("sources", nargs="+", help="folders or buckets")
+    merger.add_argument("--out", help="folder of the records (default: the package's own)")
+    merger.add_argument(
+        "--prefer", default="", metavar="TEXT",
+        help="of a task measured on two kinds of machine, take the one whose device or folder "
+        "holds this text (default: the one finished first)",
+    )  # fmt: skip
+    status = commands.add_parser("status", help="how far all records are, part by part")
+    status.add_argument("names", nargs="*", metavar="name")
+    status.add_argument("--out", help="folder of the records (default: the package's own)")
+    status.add_argument("--device", default="cpu", help="for the estimate of the time left")
+    packer = commands.add_parser("pack", help="write the packed tickets of the best runs of one")
+    packer.add_argument("name")
+    packer.add_argument("--root", help="folder of downloaded data sets")
+    packer.add_argument("--device", default="cpu")
+    packer.add_argument("--out", help="folder for results (default: the package's own)")
+    return made
+
+
+def _add_running(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(anew=False)
+    command.add_argument(
+        "--budget", type=seconds_of, metavar="TIME",
+        help="stop cleanly before this time is up, e.g. 8m; the same command goes on",
+    )  # fmt: skip
+    command.add_argument("--part", action="append", help="only the part with this label")
+    command.add_argument("--root", help="folder of downloaded data sets")
+    command.add_argument("--device", default="cpu")
+    command.add_argument("--out", help="folder for results (default: the package's own)")
+    command.add_argument("--data", help="another data set: a name, or folder:PATH with images")
+    command.add_argument(
+        "--workdir",
+        help="folder to continue from if the run is killed; kept afterwards (default: one in "
+        "~/.cache/lth_tutorial/runs, removed when the record is written)",
+    )
+    command.add_argument(
+        "--store", metavar="PLACE",
+        help="folder or bucket (s3://…) for the files of finished tasks, shared by machines",
+    )  # fmt: skip
+    command.add_argument(
+        "--ray", nargs="?", const="", metavar="ADDRESS",
+        help="run on a Ray cluster: host:port, or auto; without an address, one on this machine",
+    )  # fmt: skip
+    command.add_argument(
+        "--share", type=share_of, default=1.0, help="GPUs (or cores) that a job on Ray takes"
+    )
 
 
 def print_list() -> None:
@@ -107,6 +134,9 @@ def print_one(name: str) -> None:
     for field in fields(design):
         if field.name != "parts":
             print(f"{field.name}: {getattr(design, field.name)}")
+    cost = cost_of(design)
+    times = ", ".join(f"{in_minutes(t)} on one {d}" for d, t in cost.minutes.items())
+    print(f"estimated cost: {cost.steps:,} steps, {cost.operations / 1e15:,.2f} PFLOP; {times}")
     for part in design.parts:
         print(f"part {part.label or design.name} ({type(part).__name__}):")
         for field in fields(part):
@@ -117,31 +147,71 @@ def print_one(name: str) -> None:
             print(f"    {key}: {value}")
 
 
-def run_one(options: argparse.Namespace) -> None:
-    """Measure one experiment and write its record."""
-    design = experiment(options.name)
-    scaled(design, options.scale)  # refuses a wrong scale before anything is loaded
-    _check_replaceable(options)
-    limit_threads()
-    data = load_dataset(options.data or design.dataset, root=options.root, device=options.device)
-    with _work(options, f"{data.name}-{options.scale:g}") as workdir:
-        # Again: nobody else writes it from here on.
-        _check_replaceable(options)
-        rows, provenance = run(design, data, scale=options.scale, workdir=workdir)
-        print(f"wrote {save_rows(rows, design.name, provenance, root=options.out)}")
-        _ship(design, options.out, workdir)
-        if options.scale == 1 and options.data is None:
-            _pack(design, data, rows, options.out, workdir)
+def print_status(options: argparse.Namespace) -> None:
+    """Print how far all records are."""
+    print(table(status(options.names, options.out, options.device, runs_folder())))
 
 
-def _check_replaceable(options: argparse.Namespace) -> None:
-    if options.name in recorded(root=options.out):
-        existing = load_provenance(options.name, root=options.out)["scale"]
-        if existing > options.scale:
-            raise ValueError(
-                f"there is a record of {options.name} at scale {existing:g}, which a run at scale "
-                f"{options.scale:g} would replace; name another folder with --out"
+def share_of(text: str) -> float:
+    """Return a number above 0."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < float("inf"):
+        raise argparse.ArgumentTypeError(f"a share is a number above 0, like 0.5; got {text!r}")
+    return share
+
+
+def run_some(options: argparse.Namespace) -> int:
+    """Measure what records lack."""
+    return run_all(options)
+
+
+def extend_one(options: argparse.Namespace) -> int:
+    """Measure the seeds that a record lacks, by its own scale and data."""
+    (name,) = options.names
+    design, about = experiment(name), load_provenance(name, root=options.out)
+    check_same(design, about, about["data"] if options.data is None else _name_of(options.data))
+    if set(design.seeds) <= set(about["seeds"]):
+        raise ValueError(
+            f"the record of {name} has all {len(design.seeds)} seeds of the experiment; "
+            f"name more in its definition first"
+        )
+    options.scale = about["scale"]
+    return run_all(options)
+
+
+def _name_of(data: str) -> str:
+    folder = data.removeprefix("folder:")
+    return data if folder == data else name_of_folder(folder)
+
+
+def merge(options: argparse.Namespace) -> None:
+    """Join what other machines measured into the records here."""
+    found = [each for source in options.sources for each in find_tasks(source)]
+    said = [line for source in options.sources for line in copy_checkpoints(source, runs_folder())]
+    if not found and not said:
+        raise ValueError(f"{', '.join(options.sources)}: no finished tasks and no checkpoints")
+    check_writable(options.out)
+    for name, data, scale in kinds_of(found):
+        own = [
+            each
+            for each in found
+            if (
+                each.task.record,
+                each.task.rows["data"].iloc[0],
+                float(each.task.rows["scale"].iloc[0]),
             )
+            == (name, data, scale)
+        ]
+        with only_writer(record_path(name, root=options.out)):
+            record = growing(experiment(name), scale, data, options.out)
+            new, aside = merge_into(record, own, options.prefer)
+        print(f"{name}: {new} new tasks, {len(record.tasks)} of {record.size} in all")
+        for path in aside:
+            print(f"    set aside, measured on another kind of machine: {path}")
+    print(*said, sep="\n", end="\n" if said else "")
 
 
 def pack_one(options: argparse.Namespace) -> None:
@@ -162,53 +232,18 @@ def pack_one(options: argparse.Namespace) -> None:
     limit_threads()
     data = load_dataset(design.dataset, root=options.root, device=options.device)
     with only_writer(record_path(options.name, root=options.out)):
-        _pack(design, data, rows, options.out, None)
+        pack(design, data, rows, options.out, None)
 
 
-def _pack(design: Experiment, data: Dataset, rows, out: str | None, workdir: Path | None) -> None:
-    folder = shipped_folder() if out is None else Path(out)
-    for path in pack_tickets(design, data, rows, folder, workdir=workdir):
-        print(f"wrote {path}")
-
-
-def _ship(design: Experiment, out: str | None, workdir: Path) -> None:
-    """Copy what parts have left for the record, such as masks, to where it is loaded from."""
-    for path in sorted(workdir.glob(f"part_*/{SHIPPED}/*")):
-        target = shipped_files(design.name, root=out) / path.name
-        write_atomically(target, path.read_bytes())
-        print(f"wrote {target}")
-
-
-def extend_one(options: argparse.Namespace) -> None:
-    """Measure the seeds that a record lacks, and write it with their rows added."""
-    design, rows = experiment(options.name), load_rows(options.name, root=options.out)
-    limit_threads()
-    data = load_dataset(options.data or design.dataset, root=options.root, device=options.device)
-    about = rows.attrs["provenance"]
-    seeds = missing_seeds(design, about, data.name)
-    with _work(options, f"{data.name}-{about['scale']:g}-seeds-{seeds[0]}-{seeds[-1]}") as workdir:
-        # Again: nobody else writes it from here on.
-        rows = load_rows(options.name, root=options.out)
-        rows, provenance = extend(design, data, rows, workdir=workdir)
-        print(f"wrote {save_rows(rows, design.name, provenance, root=options.out)}")
-        if has_tickets(design):
-            print(f"the best seed may be another now; this packs it: pack {design.name}")
-
-
-@contextmanager
-def _work(options: argparse.Namespace, name: str) -> Iterator[Path]:
-    """Give a folder to work in, and keep other runs away from it and from the record."""
-    check_writable(options.out)
-    default = Path.home() / ".cache" / "lth_tutorial" / "runs"
-    folder = default / f"{options.name}-{name.replace(':', '-')}"
-    workdir = Path(options.workdir or folder)
-    with only_writer(record_path(options.name, root=options.out)), only_writer(workdir):
-        if workdir.exists():
-            print(f"continuing from {workdir}")
-        yield workdir
-        if options.workdir is None:
-            shutil.rmtree(workdir)
-
+COMMANDS = {
+    "list": lambda options: print_list(),
+    "show": lambda options: print_one(options.name),
+    "run": run_some,
+    "extend": extend_one,
+    "merge": merge,
+    "status": lambda options: print_status(options),
+    "pack": pack_one,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,6 +6,7 @@ measures it. The experiments themselves stand in the modules beside this one, by
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -46,6 +47,8 @@ class Experiment:
         dataset: name for `load_dataset`.
         seeds: replicates.
         parts: what is measured. Arms of a part with a label are called "label: arm".
+        together: how many of the seeds are trained side by side, group by group; all of them by
+            default. Rows depend on it by rounding, so it is a part of the definition.
     """
 
     name: str
@@ -54,6 +57,22 @@ class Experiment:
     dataset: str
     seeds: tuple[int, ...]
     parts: tuple[Part, ...]
+    together: tuple[int, ...] = ()
+
+
+def groups_of_seeds(design: Experiment) -> list[tuple[int, ...]]:
+    """Return the groups of an experiment's seeds that are trained side by side.
+
+    Raises:
+        ValueError: if the sizes of the groups do not add up to the number of seeds.
+    """
+    sizes = design.together or (len(design.seeds),)
+    if sum(sizes) != len(design.seeds):
+        raise ValueError(
+            f"{design.name} has {len(design.seeds)} seeds, and together={sizes} makes {sum(sizes)}"
+        )
+    ends = list(itertools.accumulate(sizes, initial=0))
+    return [design.seeds[start:end] for start, end in itertools.pairwise(ends)]
 
 
 @dataclass(frozen=True)

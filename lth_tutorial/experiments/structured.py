@@ -14,6 +14,7 @@ from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.experiments.design import Experiment, LotteryPart
 from lth_tutorial.pruning.masks import dense_mask, density
 from lth_tutorial.pruning.prune import Scope, prune
+from lth_tutorial.runtime import progress_bar
 from lth_tutorial.states import snapshot
 from lth_tutorial.structured.experiment import structured_experiment
 from lth_tutorial.structured.scratch import stretched
@@ -70,10 +71,24 @@ class UnstructuredPart:
         """Return one row per arm, seed and fraction; round 0 is the dense network, in every arm."""
         import pandas as pd
 
-        build, seeds = model_builder(self.model, data), list(seeds)
+        longest = [stretched(self.train, self._longer(share)).steps for share in self.fractions]
+        once = self.finetune.steps + self.train.steps
+        total = self.train.steps + sum(once + steps for steps in longest)
+        with progress_bar(total * len(seeds), "unstructured pruning") as bar:
+            rows = self._measure(data, list(seeds), bar.update, workdir)
+        return pd.DataFrame(rows)
+
+    @staticmethod
+    def _longer(share: float) -> float:
+        """Return how many times as long the longer training from scratch is."""
+        return min(2.0, 1 / (1 - share))
+
+    def _measure(self, data: Dataset, seeds: list[int], on_step, workdir) -> list[dict]:
+        build = model_builder(self.model, data)
         models = [build(seed) for seed in seeds]
         full = [dense_mask(model) for model in models]
-        dense = self._trained("dense", 0, models, full, data, self.train, seeds, workdir)
+        common = (data, seeds, on_step, workdir)
+        dense = self._trained("dense", 0, models, full, self.train, *common)
         rows = [row | {"arm": arm} for arm in _RETRAINED for row in dense]
         trained = [snapshot(model) for model in models]
         for index, fraction in enumerate(self.fractions, start=1):
@@ -81,20 +96,22 @@ class UnstructuredPart:
                 prune(magnitude_scores(state, mask), mask, fraction)
                 for state, mask in zip(trained, full, strict=True)
             ]
-            longer = stretched(self.train, min(2.0, 1 / (1 - fraction)))
+            longer = stretched(self.train, self._longer(fraction))
             for arm, config in zip(_RETRAINED, (self.finetune, self.train, longer), strict=True):
                 own = copy.deepcopy(models)
                 for i, seed in enumerate(seeds):
                     fresh = snapshot(build(seed + OTHER_INITIALIZATION))
                     rewind_(own[i], trained[i] if arm == "fine_tuned" else fresh, masks[i])
-                rows += self._trained(arm, index, own, masks, data, config, seeds, workdir)
-        return pd.DataFrame(rows)
+                rows += self._trained(arm, index, own, masks, config, *common)
+        return rows
 
-    def _trained(self, arm, index, models, masks, data, config, seeds, workdir) -> list[dict]:
+    def _trained(
+        self, arm, index, models, masks, config, data, seeds, on_step, workdir
+    ) -> list[dict]:
         """Train an arm and return its rows."""
         before = [evaluate(model, data).accuracy for model in models]
         results = train_replicates(
-            models, data, config, data_seeds=seeds, masks=masks,
+            models, data, config, data_seeds=seeds, masks=masks, on_step=on_step,
             workdir=within(workdir, f"round_{index}", arm),
         )  # fmt: skip
         return [

@@ -13,7 +13,7 @@ MARKS = {
     "holds": "✓",
     "fails here": "✗",
     "inconclusive": "?",
-    "single run": "1",
+    "not enough runs": "…",
     "not yet run": "○",
 }
 """A sign for each verdict, so that no meaning hangs on colour; "holds only if …" has "◐"."""
@@ -75,12 +75,14 @@ def verdicts(table: pd.DataFrame, *, filters: bool = False) -> VerdictTable:
 
 
 def _mark(verdict: str) -> str:
-    return MARKS.get(verdict, "◐")
+    return MARKS.get(_kind(verdict), "◐")
 
 
 def _kind(verdict: str) -> str:
-    """Return the verdict to filter by: one for all the settings in which a claim may hold."""
-    return verdict if verdict in MARKS else "holds only if …"
+    """Return the verdict to filter by, without the settings or the numbers that it names."""
+    if verdict.startswith("holds only if"):
+        return "holds only if …"
+    return next((kind for kind in MARKS if verdict.startswith(kind)), verdict)
 
 
 def _controls(table: pd.DataFrame) -> str:

@@ -11,7 +11,7 @@ from torch import nn
 
 from lth_tutorial.data.dataset import Dataset, generator_for
 from lth_tutorial.pruning.masks import apply_mask_, density, shuffle_within_layers
-from lth_tutorial.runtime import choose, is_whole
+from lth_tutorial.runtime import choose, is_whole, progress_bar
 from lth_tutorial.theory.construction import check_imitation, output_error, prune_random_network
 from lth_tutorial.theory.subsets import best_single, best_subset, random_products
 from lth_tutorial.training.checkpoints import within
@@ -113,9 +113,11 @@ def imitation_experiment(
     for target in targets[:1]:
         for arm in arms:
             check_imitation(target, max(numbers), "single" if arm == "single" else "subset")
-    train_replicates(
-        targets, data, train_config, data_seeds=seeds, workdir=within(workdir, "targets")
-    )
+    with progress_bar(train_config.steps * len(seeds), "training the targets") as bar:
+        train_replicates(
+            targets, data, train_config, data_seeds=seeds, on_step=bar.update,
+            workdir=within(workdir, "targets"),
+        )  # fmt: skip
     rows = []
     for seed, target in zip(seeds, targets, strict=True):
         weights = sum(weight.numel() for weight in target.parameters())

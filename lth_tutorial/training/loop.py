@@ -30,6 +30,7 @@ from lth_tutorial.training.outcome import SNAPSHOT, TrainResult, divergence_mess
 from lth_tutorial.training.precision import arithmetic
 from lth_tutorial.training.progress import Run, identity
 from lth_tutorial.training.steps import Step, apply_masks, make_update, masked_parameters
+from lth_tutorial.watch import is_time, stop
 
 
 def train(
@@ -64,6 +65,7 @@ def train(
         OSError: if the workdir cannot be written; what it holds stays whole.
         FloatingPointError: if the loss becomes NaN or infinite; names the step.
         RuntimeError: if the GPU fails; says where the run can go on.
+        Stopped: if a `Watch` says that it is time; the workdir then holds a checkpoint.
     """
     group = alone(model, config)
     masks = None if mask is None else [mask]
@@ -128,8 +130,11 @@ def fit(
         torch.random.fork_rng(enabled=group.is_random),
     ):
         for step in range(run.step, stop_step + 1):
-            if files is not None and step > run.step and files.is_due():
+            stopping = step < stop_step and is_time()
+            if files is not None and step > run.step and (files.is_due() or stopping):
                 files.save_progress(*run.progress(step))
+            if stopping:
+                stop()
             at_end = step == stop_step or len(diverged) == len(data_seeds)
             if step in save_at:
                 run.keep(f"{SNAPSHOT}{step}")

@@ -10,6 +10,7 @@ floating-point tolerance.
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import time
@@ -32,6 +33,10 @@ from lth_tutorial.training.failures import Tick, in_parts
 from lth_tutorial.training.groups import Stack, can_stack
 from lth_tutorial.training.loop import fit, keep_results
 from lth_tutorial.training.outcome import DivergenceWarning, TrainResult, divergence_message
+from lth_tutorial.watch import Stopped, Watch, current, is_time, until, watching
+
+_STOP = "stop"
+"""Name of the file that tells the workers to stop."""
 
 
 def train_replicates(
@@ -187,7 +192,11 @@ def map_seeds(
         return [function(seed, bar.update if bar else lambda: None) for seed in seeds]
     done: dict[int, tuple[object, list[Warning]]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        jobs = {seed: (_one_thread, function, seed, str(Path(folder, str(seed)))) for seed in seeds}
+        watch = current()
+        end = (watch.deadline if watch else math.inf, str(Path(folder, _STOP)))
+        jobs = {
+            seed: (_one_thread, function, seed, end, str(Path(folder, str(seed)))) for seed in seeds
+        }
         _run_jobs(jobs, min(workers, len(seeds)), done, bar)
         # One process each: a process that dies takes those beside it in the pool along.
         for seed in [seed for seed in seeds if seed not in done]:
@@ -210,7 +219,7 @@ def _run_jobs(jobs: dict[int, tuple], workers: int, done: dict, bar) -> None:
 
     pool = get_reusable_executor(workers)
     futures = {pool.submit(*job): seed for seed, job in jobs.items()}
-    waiting = set(futures)
+    waiting, seen, stopped = set(futures), 0, None
     while waiting:
         finished, waiting = wait(waiting, timeout=1, return_when=FIRST_EXCEPTION)
         for future in finished:
@@ -218,11 +227,18 @@ def _run_jobs(jobs: dict[int, tuple], workers: int, done: dict, bar) -> None:
                 done[futures[future]] = future.result()
             except BrokenProcessPool:
                 continue
+            except Stopped as error:  # the others stop too, each after its checkpoint
+                stopped = error
             except BaseException:
                 pool.shutdown(wait=False, kill_workers=True)
                 raise
         if bar is not None:
-            bar.update(sum(_steps_reported(job[-1]) for job in jobs.values()) - bar.n)
+            before, seen = seen, sum(_steps_reported(job[-1]) for job in jobs.values())
+            bar.update(seen - before)
+        if is_time():
+            write_atomically(Path(next(iter(jobs.values()))[-1]).with_name(_STOP), b"stopped")
+    if stopped is not None:
+        raise stopped
 
 
 class _Reporter:
@@ -252,11 +268,16 @@ def available_workers() -> int:
     return os.cpu_count() or 1
 
 
-def _one_thread(function, seed: int, report_to: str) -> tuple[object, list[Warning]]:
-    """Return the function's value, and its warnings for the parent process to show."""
+def _one_thread(function, seed: int, end, report_to: str) -> tuple[object, list[Warning]]:
+    """Return the function's value, and its warnings for the parent process to show.
+
+    Args:
+        end: when to stop by the clock, and the file that says to stop before.
+    """
     torch.set_num_threads(1)
-    reporter = _Reporter(report_to)
-    with warnings.catch_warnings(record=True) as caught:
+    reporter, (deadline, stop_file) = _Reporter(report_to), end
+    watch = Watch(deadline, judge=until(Path(stop_file)))
+    with watching(watch), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         value = function(seed, reporter)
     reporter.write()

@@ -47,7 +47,11 @@ def test_an_interval_that_touches_the_threshold_counts_as_beyond_it():
 
 @pytest.mark.parametrize(
     ("values", "verdict"),
-    [([], "not yet run"), ([0.9], "single run"), ([0.9, 0.9], "single run")],
+    [
+        ([], "not yet run"),
+        ([0.9], "not enough runs (1 of 3)"),
+        ([0.9, 0.9], "not enough runs (2 of 3)"),
+    ],
 )
 def test_fewer_than_three_replicates_decide_nothing(values, verdict):
     assert effect(values).verdict(None) == verdict
@@ -55,9 +59,9 @@ def test_fewer_than_three_replicates_decide_nothing(values, verdict):
 
 def test_below_the_declared_minimum_nothing_is_decided():
     assert effect(UP).verdict(None, minimum_n=3) == "holds"
-    assert effect(UP).verdict(None, minimum_n=5) == "inconclusive"
+    assert effect(UP).verdict(None, minimum_n=5) == "not enough runs (3 of 5)"
     five = Claim("k", 4, "s", "s", "r", "n", (Setting("s", (effect(UP),)),), minimum_n=5)
-    assert five.verdict(pd.DataFrame()) == "inconclusive"
+    assert five.verdict(pd.DataFrame()) == "not enough runs (3 of 5)"
 
 
 def test_values_that_are_only_bounds_do_not_carry_a_verdict_to_their_open_side():
@@ -82,7 +86,9 @@ UP, DOWN, OPEN = [0.8, 0.9, 0.85], [0.1, 0.2, 0.15], [0.1, 0.9, 0.5]
         ((OPEN, DOWN), "fails here", "inconclusive"),
         ((DOWN, DOWN), "fails here", "fails here"),
         ((OPEN, OPEN), "inconclusive", "inconclusive"),
-        ((UP, [0.9]), "single run", "single run"),
+        ((UP, [0.9]), "not enough runs (1 of 3)", "not enough runs (1 of 3)"),
+        ((UP, []), "not enough runs (0 of 3)", "not enough runs (0 of 3)"),
+        (([], []), "not yet run", "not yet run"),
     ],
 )
 def test_several_effects_are_joined_by_all_or_any(values, need_all, need_any):
@@ -141,7 +147,7 @@ def test_altered_rows_change_the_verdicts(live_rows):
     worse.loc[ticket, "accuracy"] = worse.loc[random, "accuracy"].to_numpy()
     after = verdicts(worse)
     assert after["mask-matters"] == after["tickets-match"] == "fails here"
-    assert set(verdicts(live_rows[live_rows["seed"] < 2])) == {"single run"}
+    assert set(verdicts(live_rows[live_rows["seed"] < 2])) == {"not enough runs (2 of 3)"}
     lucky = live_rows.copy()
     lucky.loc[(lucky["arm"] == "ticket") & (lucky["round"] == 1), "accuracy"] = 1.0
     assert before["inverted-u"] != "holds" and verdicts(lucky)["inverted-u"] == "holds"

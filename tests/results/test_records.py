@@ -112,7 +112,7 @@ def test_every_shipped_record_is_in_order(name):
     assert set(rows["seed"]) == set(about["seeds"]) <= set(design.seeds)
     assert len(about["seeds"]) >= 5 or name.startswith("cifar")
     labels = {part.label for part in design.parts}
-    assert {arm.rpartition(": ")[0] for arm in rows["arm"]} == labels
+    assert {arm.rpartition(": ")[0] for arm in rows["arm"]} <= labels
     for part in (part for part in design.parts if isinstance(part, LotteryPart)):
         arms = [f"{part.label}: {arm}" if part.label else arm for arm in part.arms]
         wide = lt.widen(rows[rows["arm"].isin(arms)])

@@ -1,0 +1,125 @@
+"""What experiments cost: steps, operations, and about how many minutes on which device.
+
+Steps are those that an experiment announces to its progress bar. Operations are those of matrix
+products and convolutions of the dense network, three forward passes to a step; masked networks
+cost as much, smaller ones less, evaluation is not counted. Minutes are an estimate: the operations
+at a rate that convolutions reach, and a time for each layer, which is all that small ones need.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from lth_tutorial.data.dataset import Dataset, make_dataset
+from lth_tutorial.experiments.design import Experiment, Part
+from lth_tutorial.experiments.running import jobs_of, steps_of
+from lth_tutorial.networks.build import build_model
+from lth_tutorial.structured.cost import flops
+from lth_tutorial.theory.construction import relu_network
+from lth_tutorial.training.config import TrainConfig
+
+_SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a device does.
+
+    Attributes:
+        tflops: 10¹² operations a second that convolutions reach, by precision.
+        layer_us: microseconds that each layer takes in a step of one replicate, forward, backward
+            and optimiser, where operations do not matter.
+    """
+
+    tflops: dict[str, float]
+    layer_us: float
+
+
+DEVICES = {
+    "H200": Device({"bf16": 180, "fp32": 30}, 16),
+    "A100": Device({"bf16": 90, "fp32": 15}, 27),
+    "T4": Device({"bf16": 5, "fp32": 5}, 60),
+    "CPU core": Device({"bf16": 0.02, "fp32": 0.04}, 15),
+}
+"""Of the H200, measured with 8 or more replicates of ResNet-20, Conv-6 and ResNet-18 side by side;
+of the others, in proportion to what their makers say, not measured. A T4 has no bfloat16."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a part of an experiment, or all of it, takes.
+
+    Attributes:
+        steps: of training, over all replicates.
+        operations: of all steps.
+        minutes: estimate by device.
+    """
+
+    steps: int
+    operations: float
+    minutes: dict[str, float]
+
+    def __add__(self, other: Cost) -> Cost:
+        minutes = {name: time + other.minutes[name] for name, time in self.minutes.items()}
+        return Cost(self.steps + other.steps, self.operations + other.operations, minutes)
+
+
+def cost_of(design: Experiment) -> Cost:
+    """Return what all parts and seeds of an experiment take."""
+    first, *rest = part_costs(design)
+    for each in rest:
+        first += each
+    return first
+
+
+@lru_cache(maxsize=64)
+def _blank(dataset: str) -> Dataset:
+    """Return a data set of the shape of a known one, with a few blank images."""
+    x = torch.zeros(40, *_SHAPES[dataset], dtype=torch.uint8)
+    x[::2] = 1
+    y = torch.arange(40) % 10
+    return make_dataset(dataset, (x, y), (x, y), (x, y))
+
+
+def part_costs(design: Experiment) -> list[Cost]:
+    """Return what each part of an experiment takes, over all seeds."""
+    data = _blank(design.dataset)
+    costs: list[Cost | None] = [None] * len(design.parts)
+    for job in jobs_of(design, 1.0):
+        steps, before = steps_of(job, data), costs[job.index]
+        own = _cost(job.part, data, steps)
+        costs[job.index] = own if before is None else before + own
+    return [cost for cost in costs if cost is not None]
+
+
+def _cost(part: Part, data: Dataset, steps: int) -> Cost:
+    config = next(v for v in vars(part).values() if isinstance(v, TrainConfig))
+    one, layers = _network(part, data)
+    operations = 3.0 * one * config.batch_size * steps
+    minutes = {
+        name: (operations / (1e12 * device.tflops.get(config.precision, device.tflops["fp32"]))
+               + steps * layers * 1e-6 * device.layer_us) / 60
+        for name, device in DEVICES.items()
+    }  # fmt: skip
+    return Cost(steps, operations, minutes)
+
+
+def _network(part: Part, data: Dataset) -> tuple[int, int]:
+    """Return the operations of one example, and the number of layers."""
+    if hasattr(part, "model"):
+        model = build_model(part.model, seed=0, data=data)
+    else:
+        sizes = (torch.Size(data.shape).numel(), *part.hidden, data.num_classes)
+        model = relu_network(sizes, seed=0)
+    layers = sum(not list(module.children()) for module in model.modules())
+    return flops(model, data.normalize(data.x_train[:1])), layers
+
+
+def in_minutes(minutes: float) -> str:
+    """Return an estimate in words, no more exact than it is."""
+    if minutes < 1:
+        return f"{max(1, 60 * minutes):.0f} s"
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"

@@ -1,0 +1,149 @@
+"""Joining what several machines measured: records, files of finished tasks, and checkpoints."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lth_tutorial.experiments.design import Experiment
+from lth_tutorial.experiments.growing import Growing
+from lth_tutorial.results.objects import is_remote, names_of, read_object
+from lth_tutorial.results.records import load_rows, recorded
+from lth_tutorial.results.tasks import SUFFIX, Task, from_bytes, split
+from lth_tutorial.runtime import write_atomically
+
+IDENTITY = "experiment.json"
+"""The file that says which experiment a working directory belongs to."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A finished task and where it was found."""
+
+    source: str
+    task: Task
+
+
+def find_tasks(source: str | Path) -> Iterator[Found]:
+    """Yield the finished tasks in a folder or bucket: of records, and in files of their own.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        ValueError: naming the file, if one is damaged or of another schema.
+    """
+    if is_remote(source):
+        for name in names_of(source, SUFFIX):
+            yield Found(str(source), from_bytes(read_object(source, name), f"{source}/{name}"))
+        return
+    folder = Path(source)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {source}")
+    for path in sorted(folder.rglob(f"*{SUFFIX}*")):
+        if path.is_file() and not path.name.startswith("."):
+            yield Found(str(path), from_bytes(path.read_bytes(), path))
+    for place in sorted({path.parent for path in folder.rglob("*.csv")}):
+        for name in recorded(root=place):
+            if (place / f"{name}.csv").is_file():
+                for task in split(load_rows(name, root=place)):
+                    yield Found(str(place / f"{name}.csv"), task)
+
+
+def kinds_of(found: list[Found]) -> list[tuple[str, str, float]]:
+    """Return the records among tasks: name, data and scale."""
+    first = dict.fromkeys(
+        (each.task.record, each.task.rows["data"].iloc[0], float(each.task.rows["scale"].iloc[0]))
+        for each in found
+    )
+    return list(first)
+
+
+def merge_into(record: Growing, found: list[Found], prefer: str) -> tuple[int, list[Path]]:
+    """Add tasks to a record and write it; return how many are new, and the files of those aside.
+
+    Raises:
+        ValueError: if they were measured otherwise, or two that should be equal are not. Then
+            nothing is written.
+    """
+    before = dict(record.tasks)
+    aside = record.add([(each.source, each.task) for each in found], prefer)
+    paths = record.keep_aside(aside)
+    if any(before.get(key) is not task for key, task in record.tasks.items()):
+        record.write()
+    return len(record.tasks) - len(before), paths
+
+
+def copy_checkpoints(source: str | Path, runs: Path) -> list[str]:
+    """Copy unfinished jobs from working directories below a folder; return what was done in words.
+
+    A job that is unfinished in both places stays as it is here, unless the other is further.
+    """
+    said = []
+    for identity in sorted(Path(source).rglob(IDENTITY)) if not is_remote(source) else []:
+        there, name = identity.parent, identity.parent.name
+        here = runs / name
+        if here.resolve() == there.resolve():
+            continue
+        if (here / IDENTITY).exists() and read_identity(here) != read_identity(there):
+            raise ValueError(
+                f"{there} and {here} belong to different runs ({read_identity(there)} there, "
+                f"{read_identity(here)} here)"
+            )
+        for job in sorted(path for path in there.glob("part_*") if path.is_dir()):
+            target = here / job.name
+            if target.exists() and size_of(job) <= size_of(target):
+                said.append(f"{name}/{job.name}: what is here is as far; kept")
+                continue
+            here.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(identity, here / IDENTITY)
+            fresh = here / f".{job.name}.copied"
+            shutil.rmtree(fresh, ignore_errors=True)
+            shutil.copytree(job, fresh)
+            if target.exists():
+                target.rename(here / f".{job.name}.before")
+            fresh.rename(target)
+            shutil.rmtree(here / f".{job.name}.before", ignore_errors=True)
+            said.append(f"{name}/{job.name}: copied from {there}")
+    return said
+
+
+def size_of(job: Path) -> tuple[int, float]:
+    """Return how far an unfinished job is: its finished trainings, and the seconds it took."""
+    clock = job / "clock.json"
+    try:
+        seconds = float(json.loads(clock.read_text())["seconds"]) if clock.exists() else 0.0
+    except (KeyError, TypeError, ValueError):
+        seconds = 0.0
+    done = [*job.rglob("result-*.safetensors"), *job.rglob("rows.json")]
+    return len(done), seconds
+
+
+def identity_of(design: Experiment, scale: float, data: str) -> dict:
+    """Return what a working directory belongs to."""
+    return {"experiment": design.name, "scale": scale, "data": data}
+
+
+def claim_workdir(workdir: Path, design: Experiment, scale: float, data: str) -> None:
+    """Make a folder the working directory of one experiment, scale and data set.
+
+    Raises:
+        ValueError: if it is that of another.
+    """
+    mine = identity_of(design, scale, data)
+    path = workdir / IDENTITY
+    if path.exists() and read_identity(workdir) != mine:
+        raise ValueError(
+            f"{workdir} belongs to another run ({read_identity(workdir)} there, {mine} here); name "
+            f"another workdir"
+        )
+    write_atomically(path, json.dumps(mine).encode())
+
+
+def read_identity(workdir: Path) -> dict:
+    """Return what a working directory says that it belongs to."""
+    try:
+        return json.loads((workdir / IDENTITY).read_text())
+    except ValueError:
+        return {}
