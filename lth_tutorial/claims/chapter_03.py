@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 _RECORD = "digits-structured"
 _CNN = "three convolutions with batch norm on digits, SGD, 300 steps"
+_VGG, _SHORT = (
+    "VGG-16 on CIFAR-10, SGD, 5,000 steps (short protocol)", "cifar10-slimming-short",
+)  # fmt: skip
 _VIT = "transformer of 2 blocks of 4 heads on digits, Adam, 200 steps"
 
 
@@ -44,6 +47,21 @@ def _fine_tuned(arm: str, dense: str, round: int, name: str) -> Setting:
     """Return the setting in which what is left is within a point of the dense network."""
     measure = _gap((arm, "accuracy", round), (dense, "accuracy", 0))
     return Setting(name, (Effect("accuracy: fine-tuned − dense", measure, -0.01),))
+
+
+def _slimming(arm: str, share: str, round: int) -> Setting:
+    """Return the setting in which slimming makes room for a share of VGG-16's channels."""
+    slim, plain = f"slimming: {arm}", f"no penalty: {arm}"
+    return Setting(share, (
+        Effect(
+            "right after removal: with penalty − without",
+            _gap((slim, "start_accuracy", round), (plain, "start_accuracy", round)), 0.30,
+        ),
+        Effect(
+            "fine-tuned, with penalty − dense without",
+            _gap((slim, "accuracy", round), (plain, "accuracy", 0)), -0.01,
+        ),
+    ))  # fmt: skip
 
 
 def _claim(key: str, statement: str, source: str, network: str, *settings: Setting) -> Claim:
@@ -105,5 +123,29 @@ CLAIMS: tuple[Claim, ...] = (
                 "times as fast, masked", _value("masked", "speedup"), 1.1, "below", unit="",
             ),
         )),
+    ),
+    # Declared without a pilot; the thresholds are those of the digits.
+    Claim(
+        "slimming-makes-room-vgg16-short", 3,
+        "Trained with an ℓ1 penalty on batch norm's scales, a network can lose many of its "
+        "channels.",
+        "Liu et al. 2017, section 3", _SHORT, _VGG,
+        (
+            _slimming("units_bn_scale", "40 % of channels", 1),
+            _slimming("units_bn_scale", "70 % of channels", 2),
+        ),
+    ),
+    Claim(
+        "slimmed-shape-suffices-vgg16-short", 3,
+        "The slimmed shape, trained from scratch, matches the slimmed network that is fine-tuned.",
+        "Liu et al. 2019 (Rethinking), section 4", _SHORT, _VGG,
+        tuple(
+            Setting(share, (Effect(
+                "accuracy: Scratch-B − fine-tuned",
+                _gap(("slimming: scratch_b", "accuracy", round),
+                     ("slimming: units_bn_scale", "accuracy", round)), -0.003,
+            ),))
+            for share, round in (("40 % of channels", 1), ("70 % of channels", 2))
+        ),
     ),
 )  # fmt: skip

@@ -20,10 +20,11 @@ def _ticket_minus(other: str, round: int, threshold: float) -> Effect:
     return Effect(f"accuracy: ticket − {_NAMES.get(other, other)}", measure, threshold)
 
 
-def _sooner(metric: str, slow: str, round: int, factor: float = 1.0) -> Effect:
+def _sooner(metric: str, slow: str, round: int, factor: float = 1.0, part: str = "") -> Effect:
     words = metric.replace("_", " ").replace("steps to 95", "steps to 95 %")
     times = "" if factor == 1 else f"{factor:g} · "
-    measure = difference(metric, slow, "ticket", round=round, factor=factor)
+    other = slow if slow == "dense" else f"{part}{slow}"
+    measure = difference(metric, other, f"{part}ticket", round=round, factor=factor)
     return Effect(f"{words}: {_NAMES.get(slow, slow)} − {times}ticket", measure, 0.0, unit="steps")
 
 
@@ -38,6 +39,21 @@ def _inverted_u(middle: int, last: int) -> tuple[Effect, ...]:
             0.0,
         ),
     )
+
+
+_CONVOLUTIONAL = (
+    "Tickets of a convolutional network generalise better than the dense network, and sooner."
+)
+
+
+def _generalises(name: str, part: str, round: int) -> Setting:
+    return Setting(name, (
+        Effect(
+            "accuracy at early stopping: ticket − dense",
+            difference("early_stop_accuracy", f"{part}ticket", "dense", round=round), 0.01,
+        ),
+        _sooner("early_stop_step", "dense", round, part=part),
+    ))  # fmt: skip
 
 
 def _both(
@@ -99,16 +115,18 @@ CLAIMS: tuple[Claim, ...] = (
         mnist=Setting("3.6 % of weights", (_ticket_minus("one_shot", 15, 0.003),)),
     ),
     Claim(
-        "convolutional-tickets", 4,
-        "Tickets of a convolutional network generalise better than the dense network, and sooner.",
-        f"{_PAPER}, section 3", "cifar10-conv2-imp", "Conv-2 on CIFAR-10, Adam, 20,000 steps",
-        (Setting("8.8 % of weights", (
-            Effect(
-                "accuracy at early stopping: ticket − dense",
-                difference("early_stop_accuracy", "ticket", "dense", round=11), 0.01,
-            ),
-            _sooner("early_stop_step", "dense", 11),
-        )),),
+        "convolutional-tickets", 4, _CONVOLUTIONAL, f"{_PAPER}, section 3", "cifar10-conv2-imp",
+        "Conv-2 on CIFAR-10, Adam, 20,000 steps", (_generalises("8.8 % of weights", "", 11),),
+    ),
+    # The share is the paper's best; rounds of 45 % reach it in four. Without a pilot.
+    Claim(
+        "convolutional-tickets-short", 4, _CONVOLUTIONAL, f"{_PAPER}, section 3",
+        "cifar10-conv-imp-short",
+        "Conv-N on CIFAR-10, Adam, 8,000 to 12,000 steps (short protocol)",
+        tuple(
+            _generalises(f"Conv-{depth}, after four rounds of 45 %", f"conv_{depth}: ", 4)
+            for depth in (2, 4, 6)
+        ),
     ),
     Claim(
         "masks-know", 4,

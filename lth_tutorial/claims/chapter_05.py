@@ -12,6 +12,7 @@ _LOW, _HIGH = "digits-low-rate", "digits-high-rate"
 _CNN = "16-32-32 CNN with batch norm on digits, SGD, 300 steps"
 _MLP = "100-50 network on digits, SGD, 400 steps, pruned once"
 _VGG, _VGG_RECORD = "VGG-16 on CIFAR-10, SGD, 160 epochs", "cifar10-vgg16-filters"
+_SHORT = "VGG-16 on CIFAR-10, SGD, 5,000 steps (short protocol)"
 _PAPER = "Liu et al. 2019"
 _NAMES = {
     "units_l1": "fine-tuned",
@@ -35,6 +36,34 @@ def _live(
 ) -> Claim:  # fmt: skip
     setting = Setting(where, effects, need)
     return Claim(key, 5, statement, source, record, network, (setting,), live_only=True)
+
+
+def _vgg(suffix: str, record: str, network: str, *, round: int) -> tuple[Claim, ...]:
+    """Return the claims about VGG-16, for one protocol; in `round`, 5 % of the weights are left."""
+    return (
+        Claim(
+            f"architecture-suffices-{suffix}", 5,
+            "The pruned architecture, trained from scratch, matches the fine-tuned network.",
+            f"{_PAPER}, section 4", record, network,
+            tuple(
+                Setting(where, (
+                    _effect("scratch_b", "units_l1", -0.003, round=index, label="filters: "),
+                ))
+                for index, where in ((1, "70 % of the filters"), (2, "half of the filters"))
+            ),
+        ),
+        Claim(
+            f"low-rate-favours-inheritance-{suffix}", 5,
+            "At a low learning rate, trained weights beat new ones under the same unstructured "
+            "mask.",
+            f"{_PAPER}, section 4", record, f"{network}, rate 0.01",
+            (Setting("5 % of weights", (
+                _effect(
+                    "fine_tuned", "scratch_e", 0.003, round=round, label="weights, low rate: "
+                ),
+            )),),
+        ),
+    )  # fmt: skip
 
 
 CLAIMS: tuple[Claim, ...] = (
@@ -76,23 +105,6 @@ CLAIMS: tuple[Claim, ...] = (
             difference("accuracy", "rewind", "reinit", round=2), 0.003, "below",
         ),
     ),
-    Claim(
-        "architecture-suffices-vgg16", 5,
-        "The pruned architecture, trained from scratch, matches the fine-tuned network.",
-        f"{_PAPER}, section 4", _VGG_RECORD, _VGG,
-        tuple(
-            Setting(where, (
-                _effect("scratch_b", "units_l1", -0.003, round=round, label="filters: "),
-            ))
-            for round, where in ((1, "70 % of the filters"), (2, "half of the filters"))
-        ),
-    ),
-    Claim(
-        "low-rate-favours-inheritance-vgg16", 5,
-        "At a low learning rate, trained weights beat new ones under the same unstructured mask.",
-        f"{_PAPER}, section 4", _VGG_RECORD, f"{_VGG}, rate 0.01",
-        (Setting("5 % of weights", (
-            _effect("fine_tuned", "scratch_e", 0.003, round=2, label="weights, low rate: "),
-        )),),
-    ),
+    *_vgg("vgg16", _VGG_RECORD, _VGG, round=2),
+    *_vgg("vgg16-short", f"{_VGG_RECORD}-short", _SHORT, round=1),
 )  # fmt: skip

@@ -14,8 +14,10 @@ _LIVE = "100-50 network on digits, Adam, 300 steps"
 _MNIST = "784-100-50-10 network on MNIST, Adam, 4,000 steps"
 _CIFAR = "ResNet-20 on CIFAR-10, SGD, 30,000 steps"
 _SU, _MARK = "Su et al. 2020", "Frankle et al. 2021"
-_ROUNDS = {"10 %": 1, "5 %": 2, "2 %": 3}
-_CIFAR_ROUNDS = {"10 %": 2, "5 %": 3, "2 %": 4}
+_ROUNDS = {"10 %": ("", 1), "5 %": ("", 2), "2 %": ("", 3)}
+_CIFAR_ROUNDS = {"10 %": ("", 2), "5 %": ("", 3), "2 %": ("", 4)}
+_SHORT = "ResNet-20 on CIFAR-10, SGD, 5,000 steps (short protocol)"
+_SHORT_ROUNDS = {"10 %": ("checks: ", 1), "5 %": ("checks: ", 2), "2 %": ("sparse: ", 1)}
 
 
 def _words(arm: str) -> str:
@@ -30,28 +32,38 @@ def _words(arm: str) -> str:
 
 
 def _setting(
-    a: str, b: str, name: str, round: int, at_least: float, metric="accuracy", unit="points"
-):
+    a: str, b: str, name: str, round: int, at_least: float, metric="accuracy", unit="points",
+    part: str = "",
+):  # fmt: skip
     effect = Effect(
         f"{metric}: {_words(a)} − {_words(b)}",
-        difference(metric, a, b, round=round), at_least, unit=unit,
+        difference(metric, f"{part}{a}", f"{part}{b}", round=round), at_least, unit=unit,
     )  # fmt: skip
     return Setting(name, (effect,))
 
 
+Place = Mapping[str, tuple[str, int]]
+"""Where a density is in a record: the label of the part before its arms' names, and the round."""
+
+
 def _survives(
-    check: str, methods: Mapping[str, str], margin: float, rounds: Mapping[str, int]
+    check: str, methods: Mapping[str, str], margin: float, places: Place
 ) -> tuple[Setting, ...]:
     """Return the condition that a check costs no more than the margin, by method and density."""
     return tuple(
-        _setting(f"{method}/{check}", method, f"{words} at {share}", rounds[share], -margin)
+        _at(places, share, f"{method}/{check}", method, -margin, f"{words} at {share}")
         for share in ("10 %", "5 %")
         for method, words in methods.items()
     )
 
 
+def _at(places: Place, share: str, a: str, b: str, least: float, name: str = "") -> Setting:
+    part, round = places[share]
+    return _setting(a, b, name or share, round, least, part=part)
+
+
 def _initial(
-    prefix: str, record: str, network: str, margin: float, rounds: Mapping[str, int], live: bool
+    prefix: str, record: str, network: str, margin: float, places: Place, live: bool
 ) -> tuple[Claim, ...]:
     """Return the claims about pruning before training, for one record."""
 
@@ -66,39 +78,39 @@ def _initial(
             "snip-beats-random",
             "A mask that SNIP draws before training beats a random mask of the same density.",
             "Lee et al. 2019, section 5",
-            (_setting("snip", "random", "5 %", rounds["5 %"], 0.005),),
+            (_at(places, "5 %", "snip", "random", 0.005),),
         ),
         claim(
             "grasp-beats-snip",
             "Where few weights are left, preserving gradient flow beats connection sensitivity.",
             "Wang et al. 2020, section 5",
-            (_setting("grasp", "snip", "2 %", rounds["2 %"], 0.005),),
+            (_at(places, "2 %", "grasp", "snip", 0.005),),
         ),
         claim(
             "shuffling-does-not-hurt",
             "Masks drawn before training lose nothing when they are shuffled within layers.",
             f"{_SU}, section 3; {_MARK}, section 5",
-            _survives("shuffled", both, margin, rounds),
+            _survives("shuffled", both, margin, places),
         ),
         claim(
             "redrawing-does-not-hurt",
             "They lose nothing when the weights are drawn anew.",
             f"{_MARK}, section 5",
-            _survives("reinit", both, margin, rounds),
+            _survives("reinit", both, margin, places),
         ),
         claim(
             "data-do-not-matter",
             "SNIP's masks are as good when its data have random labels, or shuffled pixels.",
             f"{_SU}, section 3",
-            _survives("random_labels", {"snip": "labels"}, margin, rounds)
-            + _survives("shuffled_pixels", {"snip": "pixels"}, margin, rounds),
+            _survives("random_labels", {"snip": "labels"}, margin, places)
+            + _survives("shuffled_pixels", {"snip": "pixels"}, margin, places),
         ),
         claim(
             "shuffling-hurts-after-training",
             "A mask of the largest trained weights loses at least a point when it is shuffled.",
             f"{_MARK}, section 5",
             tuple(
-                _setting("after_training", "after_training/shuffled", share, rounds[share], 0.01)
+                _at(places, share, "after_training", "after_training/shuffled", 0.01)
                 for share in ("10 %", "5 %")
             ),
         ),
@@ -106,10 +118,7 @@ def _initial(
             "random-tickets-compete",
             "Random masks with smart ratios come within half a point of SNIP, or beat it.",
             f"{_SU}, section 4",
-            tuple(
-                _setting("smart", "snip", share, rounds[share], -0.005)
-                for share in ("10 %", "5 %", "2 %")
-            ),
+            tuple(_at(places, share, "smart", "snip", -0.005) for share in ("10 %", "5 %", "2 %")),
         ),
     )
 
@@ -166,4 +175,7 @@ CLAIMS: tuple[Claim, ...] = (
         False,
     ),
     *_initial("cifar10-", "cifar10-pruning-at-init", _CIFAR, 0.003, _CIFAR_ROUNDS, live=False),
+    *_initial(
+        "cifar10-short-", "cifar10-pruning-at-init-short", _SHORT, 0.003, _SHORT_ROUNDS, live=False
+    ),
 )

@@ -12,6 +12,7 @@ from lth_tutorial.claims.supermasks import between, gap_closes, value
 
 _MNIST = "two equal hidden layers on MNIST, scores by SGD, 3,000 steps"
 _CIFAR = "Conv-N on CIFAR-10, scores by SGD, 100 epochs"
+_SHORT = "Conv-N on CIFAR-10, scores by SGD, 6,000 steps (short protocol)"
 _LENET = "LeNet-300-100 on MNIST, Adam, 4,000 steps"
 _RAMANUJAN, _ZHOU = "Ramanujan et al. 2020", "Zhou et al. 2019"
 _WIDE, _CONV = "width 128: edge_popup", "conv_4: edge_popup"
@@ -45,6 +46,44 @@ _CLOSES = "The larger the network, the nearer its best subnetwork comes to the t
 _MNIST_RECORD, _CIFAR_RECORD = "mnist-edge-popup", "cifar10-edge-popup"
 _SIGNS_RECORD = "mnist-signs-and-masks"
 
+
+def _convolutional(suffix: str, record: str, network: str) -> tuple[Claim, ...]:
+    """Return the claims about Conv-N on CIFAR-10, for one protocol."""
+    source = f"{_RAMANUJAN}, section 5"
+    return (
+        Claim(
+            f"strong-ticket-{suffix}",
+            10,
+            _STRONG,
+            source,
+            record,
+            network,
+            tuple(
+                Setting(f"{name}, keep 0.5", (_near_dense(f"{name}: edge_popup", 1, 0.05),))
+                for name in ("conv_4", "conv_6")
+            ),
+        ),
+        Claim(
+            f"interior-density-{suffix}",
+            10,
+            _INTERIOR,
+            source,
+            record,
+            network,
+            (Setting("conv_4", _peak(_CONV, 1, (2, 5))),),
+        ),
+        Claim(
+            f"scale-closes-the-gap-{suffix}",
+            10,
+            _CLOSES,
+            source,
+            record,
+            network,
+            (Setting("conv_2 to conv_6", _scale(_DEPTHS)),),
+        ),
+    )
+
+
 CLAIMS: tuple[Claim, ...] = (
     Claim(
         "strong-ticket-mnist", 10, _STRONG, f"{_RAMANUJAN}, section 5", _MNIST_RECORD, _MNIST,
@@ -52,28 +91,15 @@ CLAIMS: tuple[Claim, ...] = (
         minimum_n=5,
     ),
     Claim(
-        "strong-ticket-cifar10", 10, _STRONG, f"{_RAMANUJAN}, section 5", _CIFAR_RECORD, _CIFAR,
-        tuple(
-            Setting(f"{name}, keep 0.5", (_near_dense(f"{name}: edge_popup", 1, 0.05),))
-            for name in ("conv_4", "conv_6")
-        ),
-    ),
-    Claim(
         "interior-density-mnist", 10, _INTERIOR, f"{_RAMANUJAN}, section 5", _MNIST_RECORD, _MNIST,
         (Setting("width 128", _peak(_WIDE, 3, (1, 5))),), minimum_n=5,
-    ),
-    Claim(
-        "interior-density-cifar10", 10, _INTERIOR, f"{_RAMANUJAN}, section 5", _CIFAR_RECORD,
-        _CIFAR, (Setting("conv_4", _peak(_CONV, 1, (2, 5))),),
     ),
     Claim(
         "scale-closes-the-gap-mnist", 10, _CLOSES, f"{_RAMANUJAN}, section 5", _MNIST_RECORD,
         _MNIST, (Setting("width 32 to 256", _scale(_WIDTHS)),), minimum_n=5,
     ),
-    Claim(
-        "scale-closes-the-gap-cifar10", 10, _CLOSES, f"{_RAMANUJAN}, section 5", _CIFAR_RECORD,
-        _CIFAR, (Setting("conv_2 to conv_6", _scale(_DEPTHS)),),
-    ),
+    *_convolutional("cifar10", _CIFAR_RECORD, _CIFAR),
+    *_convolutional("cifar10-short", f"{_CIFAR_RECORD}-short", _SHORT),
     Claim(
         "signs-matter", 10,
         "Of a ticket's kept initial weights the signs matter, even where all magnitudes are equal.",

@@ -12,10 +12,12 @@ from lth_tutorial.claims.supermasks import between, gap_closes, value
 
 _SECTION = "Diffenderfer & Kailkhura 2021, section 4"
 _DIGITS, _MNIST, _CIFAR = "digits-multi-prize", "mnist-multi-prize", "cifar10-multi-prize"
+_SHORT = "cifar10-multi-prize-short"
 _NETWORKS = {
     _DIGITS: "64-64 network with batch norm on digits, 300 steps",
     _MNIST: "two equal hidden layers with batch norm on MNIST, 2,500 steps",
     _CIFAR: "CIFAR-10, 100 epochs, the paper's settings",
+    _SHORT: "CIFAR-10, 5,000 steps (short protocol)",
 }
 
 
@@ -60,6 +62,36 @@ _ACTIVATIONS = "Activations of one bit cost more, and the network still works."
 _NORM = "Training batch norm beside the mask adds accuracy."
 _SCALE = "The wider the network, the nearer a one-bit ticket comes to the trained network."
 
+
+def _cifar10(suffix: str, record: str) -> tuple[Claim, ...]:
+    """Return the claims about networks on CIFAR-10, for one protocol."""
+    return (
+        _claim(
+            f"one-bit-weights-{suffix}", _BITS, _SECTION, record,
+            *(_one_bit(name, f"{name}, keep 0.5") for name in ("conv_4", "conv_6")),
+        ),
+        _claim(
+            f"one-bit-matches-dense-{suffix}", _MATCH, _SECTION, record,
+            _matching("biprop", "ResNet-18, keep 0.2, batch norm not learned", "resnet_18"),
+            _matching("biprop_norm", "ResNet-18, keep 0.2, batch norm learned", "resnet_18"),
+        ),
+        _claim(
+            f"one-bit-activations-{suffix}", _ACTIVATIONS, _SECTION, record,
+            *(
+                Setting(
+                    f"{name}, keep 0.5",
+                    (Effect("accuracy of 1/1", value(f"{name}, batch norm: biprop_1_1", 1), 0.60),),
+                )
+                for name in ("conv_4", "conv_6")
+            ),
+        ),
+        _claim(
+            f"learned-batch-norm-{suffix}", _NORM, _SECTION, record,
+            _learning("ResNet-18, keep 0.2", "resnet_18"),
+        ),
+    )  # fmt: skip
+
+
 CLAIMS: tuple[Claim, ...] = (
     _claim(
         "one-bit-weights", _BITS, _SECTION, _DIGITS, _one_bit("", "keep 0.5", 2)
@@ -79,40 +111,17 @@ CLAIMS: tuple[Claim, ...] = (
         *(_one_bit(f"width {w}", f"width {w}, keep 0.5") for w in (128, 256)),
     ),
     _claim(
-        "one-bit-weights-cifar10", _BITS, _SECTION, _CIFAR,
-        *(_one_bit(name, f"{name}, keep 0.5") for name in ("conv_4", "conv_6")),
-    ),
-    _claim(
         "one-bit-matches-dense-mnist", _MATCH, _SECTION, _MNIST,
         _matching("biprop", "width 256, batch norm not learned", "width 256"),
         _matching("biprop_norm", "width 256, batch norm learned", "width 256"),
-    ),
-    _claim(
-        "one-bit-matches-dense-cifar10", _MATCH, _SECTION, _CIFAR,
-        _matching("biprop", "ResNet-18, keep 0.2, batch norm not learned", "resnet_18"),
-        _matching("biprop_norm", "ResNet-18, keep 0.2, batch norm learned", "resnet_18"),
     ),
     _claim(
         "one-bit-activations-mnist", _ACTIVATIONS, _SECTION, _MNIST,
         _activations("width 128, keep 0.5", "width 128"),
     ),
     _claim(
-        "one-bit-activations-cifar10", _ACTIVATIONS, _SECTION, _CIFAR,
-        *(
-            Setting(
-                f"{name}, keep 0.5",
-                (Effect("accuracy of 1/1", value(f"{name}, batch norm: biprop_1_1", 1), 0.60),),
-            )
-            for name in ("conv_4", "conv_6")
-        ),
-    ),
-    _claim(
         "learned-batch-norm-mnist", _NORM, _SECTION, _MNIST,
         _learning("width 64, keep 0.5", "width 64"),
-    ),
-    _claim(
-        "learned-batch-norm-cifar10", _NORM, _SECTION, _CIFAR,
-        _learning("ResNet-18, keep 0.2", "resnet_18"),
     ),
     _claim(
         "one-bit-scale-mnist", _SCALE, _SECTION, _MNIST,
@@ -126,4 +135,6 @@ CLAIMS: tuple[Claim, ...] = (
             ),
         ),
     ),
+    *_cifar10("cifar10", _CIFAR),
+    *_cifar10("cifar10-short", _SHORT),
 )  # fmt: skip

@@ -7,6 +7,7 @@ is drawn as accuracy against the weights that remain.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from lth_tutorial import plotting
@@ -113,6 +114,8 @@ def _instability(parts: Sequence[Measured]) -> Iterator[Drawn]:
     import pandas as pd
 
     rows = pd.concat([each.rows.assign(network=each.part.label) for each in parts])
+    if "height" not in rows:
+        return  # no copy ended better than a constant answer
     by = "network" if len(parts) > 1 else None
     caption = "error barrier against the step at which two copies part"
     yield _drawn(plotting.barrier_vs_step(rows, step="step", by=by), caption, rows, "height")
@@ -123,8 +126,8 @@ def _rewinding(parts: Sequence[Measured]) -> Iterator[Drawn]:
 
     shared = set.intersection(*(set(each.rows["round"]) for each in parts))
     sparse = max(shared)
-    for each in parts:
-        if each.rows["step"].nunique() > 2:
+    for each in _joined(parts):
+        if each.rows["step"].nunique() > 2 and "height" in each.rows:
             rows = each.rows[each.rows["round"].isin((0, sparse))]
             share = rows.loc[rows["round"] == sparse, "density"].mean()
             caption = f"barrier and test error against rewind step, {100 * share:.3g} % of weights"
@@ -133,9 +136,27 @@ def _rewinding(parts: Sequence[Measured]) -> Iterator[Drawn]:
     if len(parts) > 1:
         rows = pd.concat([each.rows.assign(network=each.part.label) for each in parts])
         rows = rows[(rows["step"] == 0) & rows["round"].isin((0, sparse))]
+        if rows.empty:
+            return
         share = rows.loc[rows["round"] == sparse, "density"].mean()
         caption = f"test accuracy with rewind step 0, {100 * share:.3g} % of weights"
         yield _drawn(plotting.accuracy_by_network(rows), caption, rows)
+
+
+def _joined(parts: Sequence[Measured]) -> list[Measured]:
+    """Return parts as they are, those that differ in nothing but the rewind step as one."""
+    import pandas as pd
+
+    groups: dict[str, list[Measured]] = {}
+    for each in parts:
+        same = replace(each.part, rewind_steps=(), label="")
+        groups.setdefault(repr(same), []).append(each)
+    return [
+        group[0] if len(group) == 1 else Measured(
+            replace(group[0].part, label=""), pd.concat([each.rows for each in group])
+        )
+        for group in groups.values()
+    ]  # fmt: skip
 
 
 def _retraining(parts: Sequence[Measured]) -> Iterator[Drawn]:
