@@ -24,6 +24,8 @@ def _gap(a: tuple[str, str, int], b: tuple[str, str, int]) -> Callable[[pd.DataF
     """Return the measure a − b, seed by seed, each given as arm, column and round."""
 
     def measure(rows: pd.DataFrame) -> Measured:
+        if not {a[1], b[1]} <= set(rows):
+            return Measured([])
         sides = [
             rows[(rows["arm"] == arm) & (rows["round"] == round)].set_index("seed")[column]
             for arm, column, round in (a, b)
