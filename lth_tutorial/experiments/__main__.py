@@ -135,8 +135,9 @@ def print_one(name: str) -> None:
         if field.name != "parts":
             print(f"{field.name}: {getattr(design, field.name)}")
     cost = cost_of(design)
-    times = ", ".join(f"{in_minutes(t)} on one {d}" for d, t in cost.minutes.items())
-    print(f"estimated cost: {cost.steps:,} steps, {cost.operations / 1e15:,.2f} PFLOP; {times}")
+    if cost is not None:
+        times = ", ".join(f"{in_minutes(t)} on one {d}" for d, t in cost.minutes.items())
+        print(f"estimated cost: {cost.steps:,} steps, {cost.operations / 1e15:,.2f} PFLOP; {times}")
     for part in design.parts:
         print(f"part {part.label or design.name} ({type(part).__name__}):")
         for field in fields(part):

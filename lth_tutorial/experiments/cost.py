@@ -14,7 +14,7 @@ from functools import lru_cache
 import torch
 
 from lth_tutorial.data.dataset import Dataset, make_dataset
-from lth_tutorial.experiments.design import Experiment, Part
+from lth_tutorial.experiments.design import Experiment, Part, groups_of_seeds
 from lth_tutorial.experiments.running import jobs_of, steps_of
 from lth_tutorial.networks.build import build_model
 from lth_tutorial.structured.cost import flops
@@ -67,11 +67,11 @@ class Cost:
         return Cost(self.steps + other.steps, self.operations + other.operations, minutes)
 
 
-def cost_of(design: Experiment) -> Cost:
-    """Return what all parts and seeds of an experiment take."""
+def cost_of(design: Experiment) -> Cost | None:
+    """Return what all parts and seeds of an experiment take; None where no estimate is made."""
     first, *rest = part_costs(design)
     for each in rest:
-        first += each
+        first = None if first is None or each is None else first + each
     return first
 
 
@@ -84,15 +84,32 @@ def _blank(dataset: str) -> Dataset:
     return make_dataset(dataset, (x, y), (x, y), (x, y))
 
 
-def part_costs(design: Experiment) -> list[Cost]:
-    """Return what each part of an experiment takes, over all seeds."""
-    data = _blank(design.dataset)
+def part_costs(design: Experiment) -> list[Cost | None]:
+    """Return what each part of an experiment takes, over all seeds.
+
+    None for a part that does not announce its steps, or whose network has no name.
+    """
     costs: list[Cost | None] = [None] * len(design.parts)
-    for job in jobs_of(design, 1.0):
-        steps, before = steps_of(job, data), costs[job.index]
-        own = _cost(job.part, data, steps)
-        costs[job.index] = own if before is None else before + own
-    return [cost for cost in costs if cost is not None]
+    if design.dataset not in _SHAPES:
+        return costs
+    data = _blank(design.dataset)
+    for i, part in enumerate(design.parts):
+        known = hasattr(part, "hidden") or _is_name(getattr(part, "model", None))
+        steps = (
+            steps_of(jobs_of(design, 1.0)[i * len(groups_of_seeds(design))], data) if known else 0
+        )
+        if steps:
+            first = len(groups_of_seeds(design)[0])
+            costs[i] = _cost(part, data, steps * len(design.seeds) // first)
+    return costs
+
+
+def _is_name(model: object) -> bool:
+    """Return whether `build_model` knows a network."""
+    try:
+        return isinstance(model, str) and build_model(model, seed=0) is not None
+    except ValueError:
+        return False
 
 
 def _cost(part: Part, data: Dataset, steps: int) -> Cost:

@@ -16,6 +16,7 @@ from lth_tutorial.experiments import command_of, experiment
 from lth_tutorial.experiments.budget import in_words
 from lth_tutorial.experiments.design import Experiment, scaled
 from lth_tutorial.experiments.growing import growing
+from lth_tutorial.experiments.looks import SHIPPED
 from lth_tutorial.experiments.merging import claim_workdir
 from lth_tutorial.experiments.running import (
     Budget,
@@ -37,8 +38,9 @@ from lth_tutorial.results.records import (
     recorded,
 )
 from lth_tutorial.results.tasks import Task
-from lth_tutorial.runtime import choose, limit_threads
+from lth_tutorial.runtime import choose, limit_threads, write_atomically
 from lth_tutorial.supermask.shipped import shipped_folder
+from lth_tutorial.variants.shipped import shipped_files
 from lth_tutorial.watch import Watch
 
 TERMINATED = "the process was asked to end"
@@ -84,6 +86,7 @@ class Run:
         path = self.record.write()
         where = f"wrote {path}" if path else f"kept in {self.store}"
         print(f"{job.describe()}: {where}, {len(self.record.tasks)} of {self.record.size} tasks")
+        ship(self.design, self.options.out, job.folder(self.workdir))
         is_ours = self.options.workdir is None
         if is_ours and not getattr(job.part, "packed", ()):
             shutil.rmtree(job.folder(self.workdir), ignore_errors=True)
@@ -212,6 +215,14 @@ def workdir_of(design: Experiment, data: str, scale: float, options: argparse.Na
 def runs_folder() -> Path:
     """Return the folder of all working directories that nobody named."""
     return Path.home() / ".cache" / "lth_tutorial" / "runs"
+
+
+def ship(design: Experiment, out: str | None, folder: Path) -> None:
+    """Copy what a part has left for the record, such as masks, to where it is loaded from."""
+    for path in sorted(folder.glob(f"{SHIPPED}/*")):
+        target = shipped_files(design.name, root=out) / path.name
+        write_atomically(target, path.read_bytes())
+        print(f"wrote {target}")
 
 
 def pack(design: Experiment, data: Dataset, rows, out: str | None, workdir: Path | None) -> None:

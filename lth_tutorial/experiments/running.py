@@ -275,19 +275,19 @@ class _Announced(Exception):
 
 @lru_cache(maxsize=256)
 def steps_of(job: Job, data: Dataset) -> int:
-    """Return how many steps a job takes, over all its replicates.
+    """Return how many steps a job takes, over all its replicates; 0 if it does not announce them.
 
-    It begins, and ends where its progress bar announces its steps: nothing is trained.
+    It begins, and ends where its progress bar announces its steps, or where it would train.
     """
 
     def stop(watch: Watch) -> None:
         raise _Announced
 
-    watch = Watch(announced=stop)
+    watch = Watch(deadline=0.0, announced=stop)
     try:
         with watching(watch):
             job.part.measure(data, job.seeds[:1], None)
-    except _Announced:
+    except (_Announced, Stopped):
         pass
     bars = len(getattr(job.part, "criteria", ("one",)))  # one for each criterion
     return watch.total * bars * len(job.seeds)

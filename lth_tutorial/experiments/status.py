@@ -91,7 +91,7 @@ def _seconds_per_task(record: Growing, device: str) -> list[float | None]:
         timed = [t.about["seconds"] for t in own if t.about.get("device") == here]
         if timed:
             found.append(sum(timed) / len(timed))
-        elif known:
+        elif known and costs[i] is not None:
             minutes = costs[i].minutes[known] * record.scale
             found.append(60 * minutes / len(record.design.seeds))
         else:

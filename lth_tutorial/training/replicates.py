@@ -33,7 +33,7 @@ from lth_tutorial.training.failures import Tick, in_parts
 from lth_tutorial.training.groups import Stack, can_stack
 from lth_tutorial.training.loop import fit, keep_results
 from lth_tutorial.training.outcome import DivergenceWarning, TrainResult, divergence_message
-from lth_tutorial.watch import Stopped, Watch, current, is_time, until, watching
+from lth_tutorial.watch import Stopped, Watch, current, is_time, stop, until, watching
 
 _STOP = "stop"
 """Name of the file that tells the workers to stop."""
@@ -187,7 +187,10 @@ def map_seeds(
 
     Raises:
         RuntimeError: if the worker of a seed dies again; names the seed.
+        Stopped: if a `Watch` says that it is time.
     """
+    if is_time():
+        stop()
     if workers <= 1 or len(seeds) <= 1:
         return [function(seed, bar.update if bar else lambda: None) for seed in seeds]
     done: dict[int, tuple[object, list[Warning]]] = {}
