@@ -93,22 +93,35 @@ def claims(
 
 
 class _Rows:
-    """Wide rows and scale by record name, each table read once; None where there is none."""
+    """Wide rows and how they came about, by record name, each table read once."""
 
     def __init__(self, given: Mapping[str, pd.DataFrame]) -> None:
-        self.tables = {name: (rows, 1.0) for name, rows in given.items()}
+        self.tables = {name: (rows, "") for name, rows in given.items()}
 
-    def __call__(self, name: str) -> tuple[pd.DataFrame | None, float]:
+    def __call__(self, name: str) -> tuple[pd.DataFrame | None, str]:
         if name not in self.tables:
             if name in recorded():
                 rows = load_rows(name)
-                self.tables[name] = widen(rows), float(rows["scale"].iloc[0])
+                self.tables[name] = widen(rows), _apart(rows)
             else:
-                self.tables[name] = None, 1.0
+                self.tables[name] = None, ""
         return self.tables[name]
 
 
-def _table_row(claim: Claim, rows: pd.DataFrame | None, scale: float) -> dict:
+def _apart(rows: pd.DataFrame) -> str:
+    """Return in words what sets a record apart from the full run on the named data, if anything."""
+    about, scale = rows.attrs.get("provenance", {}), float(rows["scale"].iloc[0])
+    data = str(rows["data"].iloc[0])
+    found = [] if scale == 1 else [f"run at scale {scale:g}: {scale:.0%} of the steps"]
+    if data.startswith("folder-"):
+        found.append(f"measured on {data}")
+    devices = {str(entry.get("device")) for entry in about.get("tasks", [])}
+    if len(devices) > 1:
+        found.append(f"on {len(devices)} kinds of device")
+    return f" ({'; '.join(found)})" if found else ""
+
+
+def _table_row(claim: Claim, rows: pd.DataFrame | None, apart: str) -> dict:
     settings = claim.settings
     named = len(settings) > 1
 
@@ -116,7 +129,6 @@ def _table_row(claim: Claim, rows: pd.DataFrame | None, scale: float) -> dict:
         pairs = zip(settings, texts, strict=True)
         return "; ".join(f"{s.name}: {text}" if named else text for s, text in pairs)
 
-    shrunk = "" if scale == 1 else f" (run at scale {scale:g}: {scale:.0%} of the steps)"
     intervals = (
         [[e.interval(rows) for e in s.effects] for s in settings] if rows is not None else []
     )
@@ -128,7 +140,7 @@ def _table_row(claim: Claim, rows: pd.DataFrame | None, scale: float) -> dict:
         "chapter": claim.chapter,
         "claim": claim.statement,
         "source": claim.source,
-        "setting": f"{claim.network}{shrunk}, {' / '.join(s.name for s in settings)}",
+        "setting": f"{claim.network}{apart}, {' / '.join(s.name for s in settings)}",
         "criterion": lines([s.criterion() for s in settings]),
         "n": min((i.n for each in intervals for i in each), default=0),
         "effect": lines(effects) if effects else "–",

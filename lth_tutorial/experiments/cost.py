@@ -95,12 +95,11 @@ def part_costs(design: Experiment) -> list[Cost | None]:
     data = _blank(design.dataset)
     for i, part in enumerate(design.parts):
         known = hasattr(part, "hidden") or _is_name(getattr(part, "model", None))
-        steps = (
-            steps_of(jobs_of(design, 1.0)[i * len(groups_of_seeds(design))], data) if known else 0
-        )
+        # All groups of seeds take as long, so the first stands for them.
+        job = jobs_of(design, 1.0)[i * len(groups_of_seeds(design))]
+        steps = steps_of(job, data) if known else 0
         if steps:
-            first = len(groups_of_seeds(design)[0])
-            costs[i] = _cost(part, data, steps * len(design.seeds) // first)
+            costs[i] = _cost(part, data, steps * len(design.seeds) // len(job.seeds))
     return costs
 
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from lth_tutorial.claims import claims
 from lth_tutorial.experiments import Experiment, experiment, scaled
+from lth_tutorial.gallery.ladder import ComputeLadder, compute_ladder
 from lth_tutorial.gallery.papers import NUMBERS, PaperNumber
+from lth_tutorial.gallery.parts import part_rows
 from lth_tutorial.plotting.card import png_uri
 from lth_tutorial.results.intervals import Interval, format_number, t_interval
 from lth_tutorial.results.records import load_rows, recorded, widen
@@ -22,7 +24,7 @@ from lth_tutorial.results.verdicts import verdicts
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["GalleryEntry", "gallery"]
+__all__ = ["ComputeLadder", "GalleryEntry", "compute_ladder", "gallery"]
 
 _STYLE = """
 .lth-entry{overflow-wrap:anywhere}
@@ -67,11 +69,21 @@ class GalleryEntry:
             return f"Not yet run; {waiting} claim{'s wait' if waiting != 1 else ' waits'} for it."
         scale = self.about.get("scale", 1.0)
         size = f"Scale {scale:g} ({'all' if scale == 1 else f'{100 * scale:g} % of'} the steps)"
-        facts = [size, f"n = {self.rows['seed'].nunique()} seeds"]
+        facts = [size, self._replicates()]
         facts += [str(self.about[key]) for key in ("data", "device", "date") if key in self.about]
         if "wall_time_s" in self.about:
             facts.append(_duration(self.about))
         return "; ".join(facts) + "."
+
+    def _replicates(self) -> str:
+        """Return the number of seeds; of a record that is not complete, part by part."""
+        counts = {
+            part.label: part_rows(part, self.rows)["seed"].nunique() for part in self.design.parts
+        }
+        if len(set(counts.values())) == 1:
+            return f"n = {self.rows['seed'].nunique()} seeds"
+        each = ", ".join(f"{n} ({label})" for label, n in counts.items())
+        return f"not complete: n = {each} of {len(self.design.seeds)} seeds"
 
     def beside_papers(self) -> list[tuple[PaperNumber, Interval]]:
         """Return the papers' numbers, each with our mean, 95 % interval and n."""

@@ -25,6 +25,7 @@ from lth_tutorial.experiments.pruned_random import ImitationPart
 from lth_tutorial.experiments.stability import RewindingPart
 from lth_tutorial.experiments.structured import StructuredPart, UnstructuredPart
 from lth_tutorial.experiments.supermasks import SignsPart, SupermaskPart
+from lth_tutorial.gallery.parts import part_rows
 from lth_tutorial.variants.spiral_pruners import fewest_weights
 
 if TYPE_CHECKING:
@@ -64,14 +65,6 @@ def figures(design: Experiment, rows: pd.DataFrame) -> list[Drawn]:
         if len(own):
             kinds.setdefault(type(part), []).append(Measured(part, own))
     return [drawn for kind, parts in kinds.items() for drawn in FIGURES.get(kind, _density)(parts)]
-
-
-def part_rows(part: Part, rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of one part of a record, its label taken from the names of the arms."""
-    if not part.label:
-        return rows[~rows["arm"].str.contains(": ")]
-    own = rows[rows["arm"].str.startswith(f"{part.label}: ")]
-    return own.assign(arm=own["arm"].str.removeprefix(f"{part.label}: "))
 
 
 def _drawn(figure: Figure, caption: str, rows: pd.DataFrame, value: str = "accuracy") -> Drawn:
