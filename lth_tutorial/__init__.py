@@ -31,6 +31,7 @@ from lth_tutorial import theory as _theory
 from lth_tutorial import tickets as _tickets
 from lth_tutorial import training as _training
 from lth_tutorial import variants as _variants
+from lth_tutorial import watch as _watch
 from lth_tutorial.claims import *
 from lth_tutorial.criteria import *
 from lth_tutorial.data import *
@@ -49,8 +50,10 @@ from lth_tutorial.theory import *
 from lth_tutorial.tickets import *
 from lth_tutorial.training import *
 from lth_tutorial.variants import *
+from lth_tutorial.watch import *
 
 __all__ = ["check", "plotting"]
+__all__ += _watch.__all__
 __all__ += _runtime.__all__
 __all__ += _states.__all__
 __all__ += _data.__all__

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Stopped", "Watch", "is_time", "watching"]
+__all__ = ["Stopped", "Watch", "watching"]
 
 LOOK_EVERY_S = 0.2
 """Seconds between two looks at what costs more than reading a clock."""
