@@ -39,8 +39,8 @@ class Device:
 
 
 DEVICES = {
-    "H200": Device({"bf16": 180, "fp32": 30}, 16),
-    "A100": Device({"bf16": 90, "fp32": 15}, 27),
+    "H200": Device({"bf16": 180, "fp32": 30}, 14),
+    "A100": Device({"bf16": 90, "fp32": 15}, 25),
     "T4": Device({"bf16": 5, "fp32": 5}, 60),
     "CPU core": Device({"bf16": 0.02, "fp32": 0.04}, 15),
 }

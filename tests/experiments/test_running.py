@@ -67,14 +67,14 @@ CIFAR = [design for design in EXPERIMENTS if design.dataset == "cifar10"]
 
 @pytest.mark.parametrize("design", CIFAR, ids=lambda design: design.name)
 def test_what_a_record_on_cifar10_costs_is_known_before_it_is_run(design):
-    """Nothing is trained for it; networks of chapter 14 have no names to build them by."""
+    """Nothing is trained for it; some networks have no name to build them by."""
     if "multi-prize" in design.name:
         design = replace(design, parts=design.parts[:2])  # drawing ResNet-18 takes its time
     started = time.monotonic()
     cost = cost_of(design)
     assert time.monotonic() - started < 60
-    if design.name == "cifar10-locality":
-        assert cost is None
+    if cost is None:
+        assert design.chapter in (9, 13, 14)
         return
     configs = [v for p in design.parts for v in vars(p).values() if hasattr(v, "batch_size")]
     assert cost.steps >= len(design.seeds) * max(config.steps for config in configs)
