@@ -17,11 +17,13 @@ from lth_tutorial.criteria.weights import (
     magnitude_scores,
     movement_scores,
     random_scores,
+    relative_magnitude_scores,
 )
 
 __all__ = [
     "magnitude_scores",
     "random_scores",
+    "relative_magnitude_scores",
     "movement_scores",
     "magnitude_increase_scores",
     "gradient_scores",

@@ -29,6 +29,30 @@ def magnitude_scores(state: State, mask: Mask) -> Scores:
     return {name: weight_in(state, name).abs() for name in mask}
 
 
+def relative_magnitude_scores(state: State, mask: Mask) -> Scores:
+    """Return |w| over the mean |w| that its layer keeps: magnitudes made comparable across layers.
+
+    For a threshold over the whole network, which would otherwise empty the layers whose weights
+    are small because they are many.
+
+    Args:
+        state: the network's weights, e.g. `snapshot(model)`.
+        mask: gives names and shapes; only kept weights count in the mean.
+
+    Raises:
+        ValueError: if the mask does not fit the state.
+
+    Source: the code of Li et al. 2020 (boosting tickets).
+    """
+    _check_state("relative_magnitude_scores", state, mask)
+    scores = {}
+    for name, kept in mask.items():
+        size = state[name].detach().abs()
+        mean = (size * kept).sum() / kept.sum()
+        scores[name] = size / mean if float(mean) > 0 else size
+    return scores
+
+
 def random_scores(mask: Mask, seed: int) -> Scores:
     """Return scores uniform in [0, 1) that know nothing of the weights: a control.
 

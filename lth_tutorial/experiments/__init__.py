@@ -19,6 +19,7 @@ from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.experiments import (
     after_pruning,
     criteria,
+    early,
     generalised,
     looks,
     pruned_random,
@@ -49,6 +50,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     *after_pruning.EXPERIMENTS,
     *structured.EXPERIMENTS,
     *criteria.EXPERIMENTS,
+    *early.EXPERIMENTS,
     *supermasks.EXPERIMENTS,
     *pruned_random.EXPERIMENTS,
     *generalised.EXPERIMENTS,

@@ -20,7 +20,7 @@ from lth_tutorial.training.config import IMPConfig, TrainConfig
 if TYPE_CHECKING:
     import pandas as pd
 
-STEPS = ("branch_steps", "rewind_steps", "penalised_steps", "ramp")
+STEPS = ("branch_steps", "rewind_steps", "measure_steps", "draw_steps", "penalised_steps", "ramp")
 """Names of settings of a part that are steps of training, besides those of its configurations."""
 
 

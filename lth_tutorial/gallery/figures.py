@@ -14,6 +14,7 @@ from lth_tutorial import plotting
 from lth_tutorial.experiments.after_pruning import RetrainingPart
 from lth_tutorial.experiments.criteria import BeforeTrainingPart, CriteriaPart
 from lth_tutorial.experiments.design import Experiment, InstabilityPart, LotteryPart, Part
+from lth_tutorial.experiments.early import BoostingPart, EarlyBirdPart, SettlingPart
 from lth_tutorial.experiments.looks import (
     ConvolutionPart,
     DescentPart,
@@ -267,6 +268,35 @@ def _spiral_widths(parts: Sequence[Measured]) -> Iterator[Drawn]:
         yield Drawn(figure, caption, alt)
 
 
+def _settling(parts: Sequence[Measured]) -> Iterator[Drawn]:
+    for each in parts:
+        value, rows = "to_final", each.rows
+        caption = each.named("distance of every epoch's mask to the last one")
+        values = rows[value].dropna().astype(float)
+        alt = (
+            f"{caption}, over that of unrelated masks. Shown: {', '.join(rows['arm'].unique())}. "
+            f"Values of single runs lie between {values.min():.4g} and {values.max():.4g}."
+        )
+        yield Drawn(plotting.settling(rows.astype({value: float})), caption, alt)
+
+
+def _early_birds(parts: Sequence[Measured]) -> Iterator[Drawn]:
+    for each in parts:
+        caption = each.named("accuracy at the end against the step at which a mask was drawn")
+        yield _drawn(plotting.accuracy_vs_drawing(each.rows), caption, each.rows)
+
+
+def _boosting(parts: Sequence[Measured]) -> Iterator[Drawn]:
+    for each in parts:
+        robust = "robust_accuracy"
+        under = robust in each.rows and each.rows[robust].notna().any()
+        value = robust if under else "accuracy"
+        text = "accuracy under attack" if under else "test accuracy"
+        caption = each.named(f"{text} against the step of training")
+        rows = each.rows.astype({value: float})
+        yield _drawn(plotting.accuracy_vs_step(rows, value=value), caption, rows, value)
+
+
 FIGURES: dict[type, Callable[[Sequence[Measured]], Iterator[Drawn]]] = {
     LotteryPart: _lottery,
     InstabilityPart: _instability,
@@ -284,4 +314,7 @@ FIGURES: dict[type, Callable[[Sequence[Measured]], Iterator[Drawn]]] = {
     DescentPart: _spiral,
     MasksPart: _spiral,
     SpiralPrunersPart: _spiral_widths,
+    SettlingPart: _settling,
+    EarlyBirdPart: _early_birds,
+    BoostingPart: _boosting,
 }

@@ -7,6 +7,12 @@ and axes that all figures share. The other modules are in the order of the chapt
 
 from lth_tutorial.plotting.card import METHODS, VALUES, not_yet_run
 from lth_tutorial.plotting.criteria import connected_layers, saliency_plane
+from lth_tutorial.plotting.early import (
+    accuracy_vs_drawing,
+    accuracy_vs_step,
+    mask_distances,
+    settling,
+)
 from lth_tutorial.plotting.images import mask_and_arms, mask_image, weight_grids
 from lth_tutorial.plotting.looks import (
     excess_by_arm,
@@ -99,5 +105,9 @@ __all__ = [
     "spiral_and_wiring",
     "weights_vs_accuracy",
     "weights_vs_width",
+    "mask_distances",
+    "settling",
+    "accuracy_vs_drawing",
+    "accuracy_vs_step",
     "not_yet_run",
 ]

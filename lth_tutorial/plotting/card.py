@@ -131,11 +131,50 @@ METHODS: dict[str, dict[str, Any]] = {
     },
     "regularised": {"label": "random mask, penalised", "color": "#B03060", "marker": (5, 0, 0)},
     "scratch": {"label": "random mask from the start", "color": "#6C757D", "marker": (3, 0, 0)},
+    "early_bird": {
+        "label": "early-bird, fresh optimiser",
+        "color": "#1F78B4",
+        "marker": (4, 0, 10),
+    },
+    "early_bird_momentum": {
+        "label": "early-bird, momentum kept",
+        "color": "#0B4F6C",
+        "marker": (4, 0, 0),
+    },
+    "final_mask": {"label": "mask of the end", "color": "#A50F15", "marker": (6, 0, 0)},
+    "same_counts": {"label": "random units, same counts", "color": "#707070", "marker": (3, 0, 0)},
+    "early_bird_reinit": {
+        "label": "early-bird, new weights",
+        "color": "#D9740B",
+        "marker": (6, 0, 10),
+    },
+    "early_bird_rewound": {"label": "early-bird, rewound", "color": "#4D6A00", "marker": (5, 0, 0)},
+    "low_mask": {"label": "low-rate mask", "color": "#0B6FB0", "marker": (9, 0, 0)},
+    "low_mask_reinit": {
+        "label": "low-rate mask, new weights",
+        "color": "#DB7013",
+        "marker": (4, 0, 40),
+    },
+    "high_mask": {"label": "high-rate mask", "color": "#6B3F9E", "marker": (5, 0, 10)},
+    "high_mask_reinit": {
+        "label": "high-rate mask, new weights",
+        "color": "#BD3C8C",
+        "marker": (8, 0, 0),
+    },
+    "low_mask_random": {
+        "label": "random mask, same counts",
+        "color": "#7A7A7A",
+        "marker": (3, 0, 270),
+    },
+    "strong_mask": {"label": "mask of PGD training", "color": "#AF1A2E", "marker": (7, 1, 0)},
+    "natural_mask": {"label": "mask of natural training", "color": "#06936C", "marker": (3, 0, 45)},
+    "narrow": {"label": "narrow dense network", "color": "#7C471B", "marker": (5, 1, 90)},
 }
 """Label, colour and marker of every method: the same in every chapter, also told apart in grey."""
 
 VALUES: dict[str, str] = {
     "accuracy": "test accuracy (%)",
+    "robust_accuracy": "test accuracy under attack (%)",
     "error": "test error (%, log scale)",
     "start_accuracy": "test accuracy before training (%)",
     "early_stop_accuracy": "test accuracy at the early-stop step (%)",

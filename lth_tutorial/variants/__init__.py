@@ -1,7 +1,9 @@
 """Variants of the hypothesis: one word of it changed at a time.
 
 Chapters 9, 13 and 14 stand on this room; each builds on the pipeline before it, and none on another
-chapter's modules. Chapter 14: `locality` (where the kept pixels of a unit lie), then `sifting` (the
+chapter's modules. Chapter 9: `early_bird` (a ticket found while training is under way), `drawing`
+(when and how well, over several seeds), `boosting` (masks found at a low rate). Chapter 14:
+`locality` (where the kept pixels of a unit lie), then `sifting` (the
 pruning that makes them local) and `matching` (the overlap of two seeds' masks); `spiral` (a problem
 in the plane), then `spiral_search` and `spiral_pruners`.
 Chapter 13: `bases`, `coefficients` and `basis_tickets` change the coordinates in which weights are
@@ -20,10 +22,23 @@ from lth_tutorial.variants.bases import (
 from lth_tutorial.variants.basis_tickets import (
     basis_experiment,
 )
+from lth_tutorial.variants.boosting import (
+    boosting_experiment,
+    boosting_mask,
+)
 from lth_tutorial.variants.coefficients import (
     Stored,
     prune_groups,
     stored_numbers,
+)
+from lth_tutorial.variants.drawing import (
+    History,
+    early_bird_experiment,
+    mask_histories,
+    random_histories,
+    settling_experiment,
+    settling_rows,
+    train_history,
 )
 from lth_tutorial.variants.dual import (
     check_random,
@@ -32,6 +47,16 @@ from lth_tutorial.variants.dual import (
 )
 from lth_tutorial.variants.dual_tickets import (
     dual_experiment,
+)
+from lth_tutorial.variants.early_bird import (
+    EarlyBird,
+    TicketWarning,
+    draw_mask,
+    drawing_epoch,
+    early_bird,
+    mask_distance,
+    train_on,
+    unrelated_distance,
 )
 from lth_tutorial.variants.elastic import (
     append_blocks,
@@ -72,6 +97,23 @@ from lth_tutorial.variants.spiral_search import (
 )
 
 __all__ = [
+    "EarlyBird",
+    "TicketWarning",
+    "draw_mask",
+    "mask_distance",
+    "unrelated_distance",
+    "drawing_epoch",
+    "early_bird",
+    "train_on",
+    "History",
+    "train_history",
+    "mask_histories",
+    "random_histories",
+    "settling_rows",
+    "settling_experiment",
+    "early_bird_experiment",
+    "boosting_mask",
+    "boosting_experiment",
     "Basis",
     "bases_of",
     "in_basis",

@@ -55,6 +55,29 @@ def cells_of(part) -> list[dict]:
             for arm in arms
             for r, n in enumerate((300, *counts))
         ]
+    if kind == "SettlingPart":
+        return [
+            {
+                "arm": f"p {p:g}{random}",
+                "round": epoch,
+                "step": pd.NA,
+                "to_final": 0.5 / (1 + epoch),
+            }
+            for p in part.fractions
+            for random in ("", ", random")
+            for epoch in range(4)
+        ]
+    if kind == "EarlyBirdPart":
+        steps = (0, *part.draw_steps)
+        return [
+            {"arm": arm, "round": r, "step": step} for arm in arms for r, step in enumerate(steps)
+        ]
+    if kind == "BoostingPart":
+        return [
+            {"arm": arm, "round": r, "step": step, "robust_accuracy": step / 9_999}
+            for arm in arms
+            for r, step in enumerate(part.measure_steps, start=1)
+        ]
     if kind == "InstabilityPart":
         return [{"arm": "dense", "round": 0, "step": step} for step in part.branch_steps]
     if kind == "RewindingPart":
