@@ -21,7 +21,7 @@ from lth_tutorial.pruning import radix
 from lth_tutorial.supermask.group import MaskedGroup
 from lth_tutorial.supermask.selection import highest, largest
 from lth_tutorial.training import replicates, steps
-from lth_tutorial.training.branches import Branches, can_branch
+from lth_tutorial.training.branches import Branches, Stacks, can_branch
 from lth_tutorial.training.groups import Stack, can_stack
 from lth_tutorial.training.plan import Plan
 from lth_tutorial.training.precision import arithmetic
@@ -83,11 +83,18 @@ def make_step(group, data, config, masks=None):
     return Step(group, Run(group, data, config, 0).optimizer, config, masked, data.device)
 
 
-def distance(state, other) -> float:
-    """Return the largest distance of two states, tensor by tensor, relative to the tensor."""
+def distance(state, other, floor=0.01) -> float:
+    """Return the largest distance of two states, tensor by tensor, relative to the tensor.
+
+    In root mean squares; what is smaller than `floor`, a step's change, counts as that large: some
+    gradients are exactly zero (of the keys' biases in attention), and rounding all that is left.
+    """
+
+    def size(tensor):
+        return float(tensor.cpu().double().square().mean().sqrt())
+
     return max(
-        float((state[n].cpu().double() - other[n].cpu().double()).norm())
-        / (float(other[n].double().norm()) + 1e-12)
+        size(state[n].cpu().double() - other[n].cpu().double()) / (size(other[n]) + floor)
         for n in other
         if other[n].is_floating_point() and other[n].numel()
     )
@@ -116,8 +123,9 @@ def test_one_step_in_double_precision_is_that_of_the_cpu(images, name, kind, con
             after.append({n: t.cpu().clone() for n, t in group.state().items()})
         found[device.type, device is CPU] = after
     here, there = found[CPU.type, True], found[GPU.type, False]
-    for n, tensor in here[0].items():
-        assert torch.equal(tensor == 0, there[0][n] == 0), f"{n}: the same weights are pruned"
+    for n, mask in random_masks(networks(name, images))[1].items():
+        for after in (here[0], there[0], there[-1]):
+            assert not after[n][1][~mask].any(), f"{n}: the same weights are pruned"
     assert distance(there[0], here[0]) < 1e-8
     assert distance(there[-1], here[-1]) < 1e-4
 
@@ -146,21 +154,23 @@ def test_one_step_of_a_supermask_is_that_of_the_cpu(images, name, method, scope)
 
 
 @pytest.mark.parametrize("config", [CONFIG, ADAM], ids=["sgd", "adam"])
-@pytest.mark.parametrize("kind", ["stack", "branches", "edge_popup", "biprop"])
+@pytest.mark.parametrize("kind", ["stack", "lanes", "branches", "edge_popup", "biprop"])
 def test_a_recording_computes_what_python_calls_compute(images, kind, config):
     """From equal states on equal batches, ten steps, of them seven replayed."""
     data, states = images.to(GPU), []
     config = replace(config, lr=1e-3, augment=True)
     for recorded in (False, True):
-        name = "mlp_bn_48_48" if kind == "stack" else "resnet_20"
+        name = "mlp_bn_48_48" if kind in ("stack", "lanes") else "resnet_20"
         models = networks(name, images, GPU)
         if kind == "stack":
             group = Stack(models)
+        elif kind == "lanes":
+            group = Stacks(models, 2)
         elif kind == "branches":
             group = Branches(models)
         else:
             group = MaskedGroup(models, lt.SupermaskConfig(kind, 0.5), 30, SEEDS)
-        masks = random_masks(models) if kind in ("stack", "branches") else None
+        masks = None if kind in ("edge_popup", "biprop") else random_masks(models)
         step = make_step(group, data, config, masks)
         update = PlannedStep(step, Plan(data, config, SEEDS, 0, 30), graphs() if recorded else None)
         with arithmetic("fp32", GPU):
@@ -332,7 +342,7 @@ def test_criteria_score_as_on_the_cpu(images, name, affine):
     cpu = criterion(model, images, mask)
     there = {name: kept.to(GPU) for name, kept in mask.items()}
     gpu = criterion(copy.deepcopy(model).to(GPU), images.to(GPU), there)
-    assert distance(gpu, cpu) < 1e-6
+    assert distance(gpu, cpu, floor=0) < 1e-5
 
 
 def test_what_trains_as_one():

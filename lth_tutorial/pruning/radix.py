@@ -1,7 +1,7 @@
 """Which of many scores are the highest, of all layers at once on a GPU, without sorting.
 
-The threshold of a segment (a layer, or the whole network) is found digit by digit: four times a
-histogram of 256 bins over those numbers whose higher digits agree with it so far. Nothing is read
+The threshold of a segment (a layer, or the whole network) is found digit by digit: three times a
+histogram over those numbers whose higher digits agree with it so far. Nothing is read
 back, so that a recording can hold it. The kernels are written in Triton, which PyTorch for CUDA
 brings along; where it is missing, whoever asks sorts instead (`is_available`).
 """
@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 _BLOCK = 4_096
-_BINS = 256
-_DIGITS = (24, 16, 8, 0)  # shifts of the four digits of 32 bits, the highest first
+_DIGITS = ((21, 11), (10, 11), (0, 10))
+"""First bit and width of the digits of a number, the highest first. The highest holds the exponent
+and more: most numbers have one of few exponents, and counting waits where all meet in one bin."""
 
 
 class Highest:
@@ -30,7 +31,7 @@ class Highest:
 
     def __init__(
         self, pieces: Sequence[tuple[int, int]], counts: Sequence[int], device: torch.device,
-        block: int = _BLOCK,
+        *, block: int = _BLOCK, digits: Sequence[tuple[int, int]] = _DIGITS,
     ) -> None:  # fmt: skip
         """Take pairs of a segment's number and a length, in order, and every segment's count."""
         starts = [0, *accumulate(length for _, length in pieces)]
@@ -50,11 +51,13 @@ class Highest:
             each.contiguous() for each in (self.segment, self.start, self.length, self.first)
         )
         self.counts = torch.tensor(list(counts), dtype=torch.int32).to(device)
-        self.total, self.block = starts[-1], block
+        self.total, self.block, self.digits = starts[-1], block, digits
 
     @torch.no_grad()
-    def __call__(self, bits: Tensor, *, magnitudes: bool = False) -> Tensor:
-        """Return booleans, exactly `counts` of every segment True.
+    def __call__(
+        self, bits: Tensor, *, magnitudes: bool = False, dtype: torch.dtype = torch.bool
+    ) -> Tensor:
+        """Return booleans, exactly `counts` of every segment True; or as numbers of another type.
 
         Args:
             bits: all vectors, one after the other, int32: their order is that of unsigned numbers
@@ -63,20 +66,22 @@ class Highest:
         """
         kernels, blocks, segments = _kernels(), len(self.segment), len(self.counts)
         prefix, left = torch.zeros_like(self.counts), self.counts.clone()
-        histogram = self.counts.new_zeros(segments * _BINS)
+        bins = 2 ** max(width for _, width in self.digits)
+        histogram = self.counts.new_zeros(segments * bins)
         where = (self.segment, self.start, self.length)
-        for shift in _DIGITS:
+        for shift, width in self.digits:
             kernels.count_digits[(blocks,)](
-                bits, *where, prefix, histogram, magnitudes, shift, self.block
+                bits, *where, prefix, histogram, magnitudes, shift, width, bins, self.block
             )
-            kernels.choose_digit[(segments,)](histogram, prefix, left, shift)
+            kernels.choose_digit[(segments,)](histogram, prefix, left, shift, bins)
         ties = self.counts.new_zeros(blocks)
         kernels.count_ties[(blocks,)](bits, *where, prefix, ties, magnitudes, self.block)
         before = ties.cumsum(0) - ties
         before -= before.index_select(0, self.first)
-        chosen = torch.zeros(self.total, dtype=torch.bool, device=bits.device)
+        chosen = torch.empty(self.total, dtype=dtype, device=bits.device)
         kernels.write[(blocks,)](
-            bits, *where, prefix, left, self.counts, before, chosen.view(torch.uint8), magnitudes,
+            bits, *where, prefix, left, self.counts, before,
+            chosen.view(torch.uint8) if dtype == torch.bool else chosen, magnitudes,
             self.block,
         )  # fmt: skip
         return chosen

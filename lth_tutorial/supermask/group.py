@@ -122,11 +122,11 @@ class MaskedGroup:
 
     def weights(self) -> dict[str, Tensor]:
         """Return the effective weights, through which gradients reach the scores."""
-        masks = self.masks()
+        masks = self.masks(torch.float32)  # products with booleans are slow
         effective = {}
         for name, score in self.scores.items():
             values = self.values[name]
-            mask = masks[name].to(score.dtype)  # products with booleans are slow
+            mask = masks[name].to(score.dtype)
             factor = self.factor(name, mask)
             if self.design.method == "sampled":
                 effective[name] = Sampled.apply(score, mask, values, factor)
@@ -143,8 +143,8 @@ class MaskedGroup:
         return factor
 
     @torch.no_grad()
-    def masks(self) -> dict[str, Tensor]:
-        """Return the masks at the present step, booleans [replicates, …]; the same ones each time.
+    def masks(self, dtype: torch.dtype = torch.bool) -> dict[str, Tensor]:
+        """Return the masks at the present step, [replicates, …]; the same ones each time.
 
         Sampled masks are drawn for evaluation too, as by Zhou et al.: scores are trained for such
         masks. Cutting at one half instead cost LeNet-300-100 on MNIST 10 to 40 points (seed 100).
@@ -153,20 +153,21 @@ class MaskedGroup:
             # Reading a number stalls a GPU: only where the density changes.
             step = int(self.done[0]) if self.design.anneal else self.steps
             keep = self.design.density(step, self.steps)
-            if self.design.anneal or not radix.is_available(self.all_scores.device):
-                return choose_masks(self.scores, keep, self.design.scope)
-            return self._chosen_at_once(keep)
+            if radix.is_available(self.all_scores.device) and not self.design.anneal:
+                return self._chosen_at_once(keep, dtype)
+            chosen = choose_masks(self.scores, keep, self.design.scope)
+            return {name: mask.to(dtype) for name, mask in chosen.items()}
         return {
-            name: self._uniform(i, score) < score.sigmoid()
+            name: (self._uniform(i, score) < score.sigmoid()).to(dtype)
             for i, (name, score) in enumerate(self.scores.items())
         }
 
-    def _chosen_at_once(self, keep: float) -> dict[str, Tensor]:
+    def _chosen_at_once(self, keep: float, dtype: torch.dtype) -> dict[str, Tensor]:
         """Return the masks of all layers and replicates, chosen together on a GPU."""
         if self.highest is None:
             self.highest = selector(self.scores, keep, self.design.scope)
         bits = self.all_scores.view(torch.int32)
-        chosen = self._parts(self.highest(bits, magnitudes=True))
+        chosen = self._parts(self.highest(bits, magnitudes=True, dtype=dtype))
         pairs = zip(self.scores.items(), chosen, strict=True)
         return {name: part.view(score.shape) for (name, score), part in pairs}
 

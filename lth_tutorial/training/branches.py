@@ -12,14 +12,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from lth_tutorial.training.config import TrainConfig
-from lth_tutorial.training.groups import SingleModel, copy_into, may_be_random
+from lth_tutorial.training.groups import SingleModel, Stack, copy_into, may_be_random
 
 _ENOUGH = 8
+_LANES = 2
 
 
 class Lanes:
@@ -106,6 +108,55 @@ class Branches:
         copy_into(self.models, self.tensors)
 
 
+class Stacks:
+    """Several stacks side by side: while one waits for memory, another computes."""
+
+    is_random, is_recordable = False, True
+
+    def __init__(self, models: Sequence[nn.Module], lanes: int = _LANES) -> None:
+        """Take networks that `can_stack`; they get their weights back at `write_back`."""
+        self.models, self.size, lanes = list(models), len(models), min(lanes, len(models))
+        ends = [round(i * self.size / lanes) for i in range(lanes + 1)]
+        self.bounds = list(pairwise(ends))
+        self.parts = [Stack(self.models[a:b]) for a, b in self.bounds]
+        states = [part.state() for part in self.parts]
+        self.tensors = {name: torch.cat([state[name] for state in states]) for name in states[0]}
+        for (a, b), part in zip(self.bounds, self.parts, strict=True):
+            for name, tensor in part.tensors.items():
+                tensor.data = self.tensors[name][a:b]
+        self.parameters = {
+            f"{i}/{name}": parameter
+            for i, part in enumerate(self.parts)
+            for name, parameter in part.parameters.items()
+        }
+        self.lanes = Lanes(lanes, next(iter(self.tensors.values())).device)
+
+    def set_training(self, training: bool) -> None:
+        """Switch between training and evaluation behaviour of batch norm."""
+        for part in self.parts:
+            part.set_training(training)
+
+    def restore_modes(self) -> None:
+        """Nothing was changed."""
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Map [replicates, batch, …] to [replicates, batch, classes]."""
+        pairs = zip(self.bounds, self.parts, strict=True)
+        return torch.cat(self.lanes([partial(part.logits, x[a:b]) for (a, b), part in pairs]))
+
+    def leaves(self, name: str) -> list[Tensor]:
+        """Return every stack's own tensor of a parameter; none if there is no such."""
+        return [part.parameters[name] for part in self.parts if name in part.parameters]
+
+    def state(self) -> dict[str, Tensor]:
+        """Return live views of the state with the replicate dimension first."""
+        return {name: tensor.detach() for name, tensor in self.tensors.items()}
+
+    def write_back(self) -> None:
+        """Copy the trained weights into the models that arrived."""
+        copy_into(self.models, self.tensors)
+
+
 @torch.no_grad()
 def _shared(models: Sequence[nn.Module], channels_last: bool) -> dict[str, Tensor]:
     """Put the states of models into common tensors [models, …], the models' own become views."""
@@ -143,6 +194,12 @@ def can_branch(models: Sequence[nn.Module]) -> bool:
     on_gpu = all(p.is_cuda for model in models for p in model.parameters())
     random = any(map(may_be_random, models))
     return on_gpu and not random and len(set(map(structure, models))) == 1
+
+
+def fills_lanes(models: Sequence[nn.Module]) -> bool:
+    """Return whether a stack of these models is trained faster as several, side by side."""
+    on_gpu = next(models[0].parameters()).is_cuda
+    return on_gpu and len(models) >= 2 * _ENOUGH
 
 
 def is_worth_joining(models: Sequence[nn.Module]) -> bool:

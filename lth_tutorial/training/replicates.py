@@ -26,7 +26,14 @@ from torch import nn
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import Mask
 from lth_tutorial.runtime import tick, write_atomically
-from lth_tutorial.training.branches import alone, can_branch, side_by_side, structure
+from lth_tutorial.training.branches import (
+    Stacks,
+    alone,
+    can_branch,
+    fills_lanes,
+    side_by_side,
+    structure,
+)
 from lth_tutorial.training.checkpoints import within
 from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.failures import Tick, in_parts
@@ -134,7 +141,8 @@ def has_replicates(workdir: Path | None, n: int) -> bool:
 
 
 def _trained_as_one(models, workdir) -> list[tuple[str, list[int]]]:
-    """Return which models train as one, and as what: "stack", "branches" or, alone, "model".
+    """Return which models train as one, and as what: "stack", "lanes" (several stacks side by
+    side), "branches" or, alone, "model".
 
     What a folder holds is continued as it was begun, on whatever machine.
     """
@@ -142,8 +150,8 @@ def _trained_as_one(models, workdir) -> list[tuple[str, list[int]]]:
     alone = [("model", [i]) for i in everyone]
     if len(models) == 1 or begun == "model":
         return alone
-    if can_stack(models, at_any_size=begun == "stack") and begun in ("stack", None):
-        return [("stack", everyone)]
+    if begun in ("stack", "lanes", None) and can_stack(models, at_any_size=begun is not None):
+        return [(begun or ("lanes" if fills_lanes(models) else "stack"), everyone)]
     if begun != "branches" and not can_branch(models[:1]):
         return alone
     sets: dict[object, list[int]] = {}
@@ -155,7 +163,7 @@ def _trained_as_one(models, workdir) -> list[tuple[str, list[int]]]:
 def _begun(workdir: str | Path | None) -> str | None:
     """Return as what the models of a folder were trained so far, or None for a new one."""
     names = [] if workdir is None else [each.name for each in Path(workdir).glob("*")]
-    kinds = ("stack", "branches", "model")
+    kinds = ("stack", "lanes", "branches", "model")
     return next((kind for kind in kinds if any(n.startswith(kind) for n in names)), None)
 
 
@@ -166,7 +174,10 @@ def _group(models, masks, data_seeds, kind: str, members: Sequence[int], config,
     first, last = members[0], members[-1]
     if len(members) == 1:
         return alone(own_models[0], config), own_masks, seeds, within(workdir, f"model_{first}")
-    group = Stack(own_models) if kind == "stack" else side_by_side(own_models, config)
+    if kind == "branches":
+        group = side_by_side(own_models, config)
+    else:
+        group = Stack(own_models) if kind == "stack" else Stacks(own_models)
     folder = kind if len(members) == len(models) else f"{kind}_{first}_{last}"
     return group, own_masks, seeds, within(workdir, folder)
 

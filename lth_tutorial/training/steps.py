@@ -212,8 +212,8 @@ def masked_parameters(group, masks: Sequence[Mask] | None) -> list[tuple[Tensor,
     pairs = []
     for name in masks[0] if masks else ():
         leaves, kept = group.leaves(name), [mask[name] for mask in masks]
-        if leaves and leaves[0].shape != kept[0].shape:
-            kept = [torch.stack(kept)]  # one tensor holds all replicates
+        if leaves and leaves[0].shape != kept[0].shape:  # a tensor holds several replicates
+            kept = torch.stack(kept).split([len(leaf) for leaf in leaves])
         for leaf, own in zip(leaves, kept, strict=True) if leaves else ():
             pairs.append((leaf, torch.empty_like(leaf, requires_grad=False).copy_(own)))
     return pairs

@@ -83,7 +83,9 @@ def test_branches_have_the_bits_of_each_network_alone(digits, request, name, opt
     masked = name != "twice"  # a mask of a shared weight is refused elsewhere
     alone = [
         lt.train(make(name, s, digits), digits, config, data_seed=d, save_at={2}, mask=mask)
-        for s, d, mask in zip(range(3), [3, 1, 4], masks_of(name, digits, masked), strict=True)
+        for s, d, mask in zip(
+            range(3), [3, 1, 4], masks_of(name, digits, masked=masked), strict=True
+        )
     ]
     sizes = request.getfixturevalue("side_by_side")
     results, models = trained(name, digits, config, masked=masked)
@@ -95,11 +97,11 @@ def test_branches_have_the_bits_of_each_network_alone(digits, request, name, opt
         assert lt.state_hash(model.state_dict()) == lt.state_hash(one.final)
 
 
-def masks_of(name, data, masked):
+def masks_of(name, data, n=3, masked=True):
     dense = lt.dense_mask(make(name, 0, data))
     return [
         lt.prune(lt.random_scores(dense, s), dense, 0.5, scope="layer") if masked else None
-        for s in range(3)
+        for s in range(n)
     ]
 
 
@@ -150,12 +152,32 @@ def test_a_run_goes_on_as_it_was_begun(digits, tmp_path, monkeypatch):
 
 
 def one_by_one(data):
-    pairs = zip(range(3), [3, 1, 4], masks_of("mlp_12_6", data, True), strict=True)
+    pairs = zip(range(3), [3, 1, 4], masks_of("mlp_12_6", data), strict=True)
     models = [make("mlp_12_6", s, data) for s in range(3)]
     return [
         lt.train(models[s], data, CONFIG, data_seed=d, mask=mask, save_at={2})
         for s, d, mask in pairs
     ], models
+
+
+def test_stacks_side_by_side_are_one_stack_in_parts(digits, monkeypatch, tmp_path):
+    def train(folder=None, on_step=lambda: None):
+        models = [lt.build_model("mlp_12_6", seed=s, data=digits) for s in range(5)]
+        results = lt.train_replicates(
+            models, digits, CONFIG, data_seeds=range(5), masks=masks_of("mlp_12_6", digits, 5),
+            on_step=on_step, workdir=folder,
+        )  # fmt: skip
+        return [r.final for r in results], [lt.snapshot(model) for model in models]
+
+    whole, _ = train()
+    monkeypatch.setattr(replicates, "fills_lanes", lambda models: True)
+    finals, left = train(tmp_path)
+    assert (tmp_path / "lanes").is_dir()
+    for one, other, model in zip(whole, finals, left, strict=True):
+        assert all(torch.allclose(one[n], other[n], atol=1e-5) for n in one)
+        assert lt.state_hash(other) == lt.state_hash(model)
+    monkeypatch.undo()
+    assert [lt.state_hash(s) for s in train(tmp_path)[0]] == [lt.state_hash(s) for s in finals]
 
 
 def test_only_the_gpu_has_branches_and_only_of_what_repeats_itself(digits):
