@@ -67,9 +67,7 @@ def load_dataset(
         choose("data set", name, DATASETS)
     if name == "cubist_spiral":
         if val:
-            raise ValueError(
-                f"the spiral's only points are those it is trained on; got val={val!r}"
-            )
+            raise ValueError(f"the spiral has no points to hold out; got val={val!r}")
         return cubist_spiral().to(device)
     if name == "digits":
         x, y, x_test, y_test = _read_digits()

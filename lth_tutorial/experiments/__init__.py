@@ -25,6 +25,7 @@ from lth_tutorial.experiments import (
     pruned_random,
     quarrel,
     short,
+    spiral,
     stability,
     structured,
     supermasks,
@@ -56,6 +57,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     *generalised.EXPERIMENTS,
     *looks.EXPERIMENTS,
     *short.EXPERIMENTS,
+    *spiral.EXPERIMENTS,
 )
 
 

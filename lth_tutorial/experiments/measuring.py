@@ -16,7 +16,6 @@ from lth_tutorial.experiments import command_of, experiment
 from lth_tutorial.experiments.budget import in_words
 from lth_tutorial.experiments.design import Experiment, scaled
 from lth_tutorial.experiments.growing import growing
-from lth_tutorial.experiments.looks import SHIPPED
 from lth_tutorial.experiments.merging import claim_workdir
 from lth_tutorial.experiments.running import (
     Budget,
@@ -27,6 +26,7 @@ from lth_tutorial.experiments.running import (
     run_jobs,
     steps_of,
 )
+from lth_tutorial.experiments.shipping import SHIPPED
 from lth_tutorial.experiments.tickets import has_tickets, pack_tickets
 from lth_tutorial.results.objects import check_place
 from lth_tutorial.results.records import (

@@ -15,14 +15,9 @@ from lth_tutorial.experiments.after_pruning import RetrainingPart
 from lth_tutorial.experiments.criteria import BeforeTrainingPart, CriteriaPart
 from lth_tutorial.experiments.design import Experiment, InstabilityPart, LotteryPart, Part
 from lth_tutorial.experiments.early import BoostingPart, EarlyBirdPart, SettlingPart
-from lth_tutorial.experiments.looks import (
-    ConvolutionPart,
-    DescentPart,
-    LocalityPart,
-    MasksPart,
-    SpiralPrunersPart,
-)
+from lth_tutorial.experiments.looks import ConvolutionPart, LocalityPart
 from lth_tutorial.experiments.pruned_random import ImitationPart
+from lth_tutorial.experiments.spiral import DescentPart, MasksPart, SpiralPrunersPart
 from lth_tutorial.experiments.stability import RewindingPart
 from lth_tutorial.experiments.structured import StructuredPart, UnstructuredPart
 from lth_tutorial.experiments.supermasks import SignsPart, SupermaskPart

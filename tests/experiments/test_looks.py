@@ -11,12 +11,8 @@ import torch
 import lth_tutorial as lt
 from lth_tutorial.experiments import experiment, run
 from lth_tutorial.experiments.__main__ import main
-from lth_tutorial.experiments.looks import (
-    DescentPart,
-    LocalityPart,
-    MasksPart,
-    SpiralPrunersPart,
-)
+from lth_tutorial.experiments.looks import LocalityPart
+from lth_tutorial.experiments.spiral import DescentPart, MasksPart, SpiralPrunersPart
 from lth_tutorial.variants.shipped import (
     load_masks,
     load_solution,
@@ -34,7 +30,8 @@ SHORT = lt.TrainConfig(steps=20, batch_size=40, optimizer="adam", lr=1e-2)
 @pytest.fixture
 def alone(monkeypatch):
     """One worker: processes take longer to start than these runs take."""
-    monkeypatch.setattr("lth_tutorial.experiments.looks.available_workers", lambda: 1)
+    for module in ("looks", "spiral"):
+        monkeypatch.setattr(f"lth_tutorial.experiments.{module}.available_workers", lambda: 1)
 
 
 def test_masks_survive_packing_to_the_bit():
@@ -153,6 +150,14 @@ def test_pruners_of_one_width_are_rows_of_one_part(alone):
     wide = lt.widen(rows)
     assert set(wide["arm"]) == {"width 4: ticket", "width 4: snip"}
     assert np.isfinite(wide["weights"]).all()
+
+
+def test_every_search_of_the_record_is_possible():
+    """Masks are counted and drawn here, so that a run of minutes cannot stop at a refusal."""
+    for part in experiment("spiral-search").parts:
+        for n in getattr(part, "weights", ()):
+            drawn = lt.random_masks(part.widths, n, 5, 0) if part.draw else None
+            assert drawn or lt.enumerate_masks(part.widths, n)
 
 
 def test_the_locality_record_compares_equal_densities():
