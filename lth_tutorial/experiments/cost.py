@@ -94,7 +94,8 @@ def part_costs(design: Experiment) -> list[Cost | None]:
         return costs
     data = _blank(design.dataset)
     for i, part in enumerate(design.parts):
-        known = hasattr(part, "hidden") or _is_name(getattr(part, "model", None))
+        known = any(hasattr(part, name) for name in ("hidden", "network"))
+        known = known or _is_name(getattr(part, "model", None))
         # All groups of seeds take as long, so the first stands for them.
         job = jobs_of(design, 1.0)[i * len(groups_of_seeds(design))]
         steps = steps_of(job, data) if known else 0
@@ -125,7 +126,9 @@ def _cost(part: Part, data: Dataset, steps: int) -> Cost:
 
 def _network(part: Part, data: Dataset) -> tuple[int, int]:
     """Return the operations of one example, and the number of layers."""
-    if hasattr(part, "model"):
+    if hasattr(part, "network"):
+        model = part.network(data, 0)
+    elif hasattr(part, "model"):
         model = build_model(part.model, seed=0, data=data)
     else:
         sizes = (torch.Size(data.shape).numel(), *part.hidden, data.num_classes)

@@ -14,7 +14,7 @@ from lth_tutorial.experiments.design import Experiment
 from lth_tutorial.experiments.shipping import file_name, ship
 from lth_tutorial.networks.build import build_model
 from lth_tutorial.pruning.masks import dense_mask
-from lth_tutorial.runtime import choose
+from lth_tutorial.runtime import choose, progress_bar
 from lth_tutorial.training.checkpoints import within
 from lth_tutorial.training.config import IMPConfig, TrainConfig
 from lth_tutorial.training.evaluation import evaluate
@@ -28,6 +28,7 @@ from lth_tutorial.variants.sifting import (
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import nn
 
 IMAGES = ("original", "permuted", "gaussian_class", "gaussian_shared")
 
@@ -52,15 +53,26 @@ class LocalityPart:
         """Return one row per seed and round; ship the last masks, of one seed those of all."""
         import pandas as pd
 
-        images = choose("images", self.images, IMAGES)
+        choose("images", self.images, IMAGES)
+        again = self.train.steps - (0 if self.arm == "sifted" else self.imp.rewind_step)
+        steps = len(seeds) * (self.train.steps + self.imp.rounds * again)
+        with progress_bar(steps, self.label or self.arm) as bar:
+            tables, kept = zip(*self._runs(data, seeds, bar, workdir), strict=True)
+        self._ship({cell: mask for each in kept for cell, mask in each.items()}, seeds[0], workdir)
+        return pd.concat(tables, ignore_index=True)
+
+    def _runs(
+        self, data: Dataset, seeds: Sequence[int], bar, workdir: str | Path | None
+    ) -> list[tuple[pd.DataFrame, dict]]:
+        """Return rows, and masks by cell, of the seeds: one by one on a CPU, else all together."""
         restore = None
-        if images == "permuted":
+        if self.images == "permuted":
             original, data = data, permute_pixels(data, 0)
             restore = partial(restore_pixels, data=original, seed=0)
-        elif images.startswith("gaussian"):
-            data = gaussian_clone(data, covariance=images.removeprefix("gaussian_"))
+        elif self.images.startswith("gaussian"):
+            data = gaussian_clone(data, covariance=self.images.removeprefix("gaussian_"))
 
-        def some_seeds(seeds: Sequence[int]) -> tuple[pd.DataFrame, dict]:
+        def some_seeds(seeds: Sequence[int], on_step: Callable) -> tuple[pd.DataFrame, dict]:
             kept = {}
 
             def keep(index: int, masks: dict) -> None:
@@ -70,21 +82,19 @@ class LocalityPart:
                     }
 
             rows = locality_experiment(
-                self._builder(data), data, self.train, self.imp, arm=self.arm, seeds=seeds,
-                restore=restore, on_masks=keep,
+                partial(self.network, data), data, self.train, self.imp, arm=self.arm,
+                seeds=seeds, restore=restore, on_masks=keep, on_step=on_step,
                 workdir=within(workdir, "runs", "_".join(map(str, seeds))),
             )  # fmt: skip
             return rows, kept
 
-        if data.device.type == "cpu":  # too large to be one stack there
-            results = map_seeds(
-                lambda seed, on_step: some_seeds([seed]), seeds, workers=available_workers()
-            )
-        else:
-            results = [some_seeds(seeds)]
-        tables, kept = zip(*results, strict=True)
-        self._ship({cell: mask for each in kept for cell, mask in each.items()}, seeds[0], workdir)
-        return pd.concat(tables, ignore_index=True)
+        if data.device.type != "cpu":
+            return [some_seeds(seeds, bar.update)]
+
+        def one_seed(seed: int, on_step: Callable) -> tuple[pd.DataFrame, dict]:
+            return some_seeds([seed], on_step)
+
+        return map_seeds(one_seed, seeds, workers=available_workers(), bar=bar)
 
     def _ship(self, kept: dict, first: int, workdir: str | Path | None) -> None:
         """Ship every seed's last mask, and all of the first seed's tickets on the images."""
@@ -98,11 +108,12 @@ class LocalityPart:
         }  # fmt: skip
         ship(workdir, f"{file_name(self.label or self.arm)}.npz", pack_masks(some))
 
-    def _builder(self, data: Dataset) -> Callable:
+    def network(self, data: Dataset, seed: int) -> nn.Module:
+        """Return the untrained network of a seed."""
         if self.model.startswith("sifting_"):
             widths = [int(width) for width in self.model.split("_")[1:]]
-            return lambda seed: sifting_network(widths, data, seed)
-        return lambda seed: build_model(self.model, seed=seed, data=data)
+            return sifting_network(widths, data, seed)
+        return build_model(self.model, seed=seed, data=data)
 
 
 @dataclass(frozen=True)
@@ -118,14 +129,21 @@ class ConvolutionPart:
         """Return one row per seed: arm "conv", round 0, accuracy and number of weights."""
         import pandas as pd
 
-        models = [small_convolution(data, seed).to(data.device) for seed in seeds]
-        train_replicates(models, data, self.train, data_seeds=seeds, workdir=workdir)
+        models = [self.network(data, seed).to(data.device) for seed in seeds]
+        with progress_bar(len(seeds) * self.train.steps, self.label) as bar:
+            train_replicates(
+                models, data, self.train, data_seeds=seeds, on_step=bar.update, workdir=workdir
+            )
         weights = sum(kept.numel() for kept in dense_mask(models[0]).values())
         return pd.DataFrame(
             {"arm": "conv", "seed": seed, "round": 0, "density": 1.0, "weights": weights,
              "accuracy": evaluate(model, data).accuracy}
             for seed, model in zip(seeds, models, strict=True)
         )  # fmt: skip
+
+    def network(self, data: Dataset, seed: int) -> nn.Module:
+        """Return the untrained network of a seed."""
+        return small_convolution(data, seed)
 
 
 # 55,000 training images in batches of 60: five and a half epochs a round.

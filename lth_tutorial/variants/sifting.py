@@ -115,6 +115,7 @@ def locality_experiment(
     seeds: Sequence[int] = range(8),
     restore: Callable[[Tensor], Tensor] | None = None,
     on_masks: OnMasks | None = None,
+    on_step: Callable[[], object] = lambda: None,
     workdir: str | Path | None = None,
 ) -> pd.DataFrame:
     """Prune networks and measure where the weights of their first layers lie.
@@ -134,6 +135,7 @@ def locality_experiment(
         restore: puts the pixels of a mask's rows back into the images' order, for data with
             permuted pixels; the measures "…_here" are then those of the permuted order.
         on_masks: is called with every round and its masks by seed.
+        on_step: is called once for every step of every network.
         workdir: folder to continue from.
 
     Returns:
@@ -153,7 +155,7 @@ def locality_experiment(
     choose("arm", arm, SIFTING_ARMS)
     models = {seed: model(seed).to(data.device) for seed in seeds}
     rows: list[dict] = []
-    for by_seed in _rounds(models, data, config, imp, arm, workdir):
+    for by_seed in _rounds(models, data, config, imp, arm, on_step, workdir):
         for seed, one in by_seed.items():
             first_layer(one.mask, data.shape)
             rows.append(_row(arm, seed, one, data, restore))
@@ -162,21 +164,21 @@ def locality_experiment(
     return pd.DataFrame(rows)
 
 
-def _rounds(models, data, config, imp, arm, workdir) -> Iterator[dict[int, IMPRound]]:
+def _rounds(models, data, config, imp, arm, on_step, workdir) -> Iterator[dict[int, IMPRound]]:
     for one in models.values():
         first_layer_fits(one, data)
 
     def folder(index: int) -> Path | None:
         return within(workdir, f"round_{index:02d}")
 
-    dense = dense_round(models, data, config, {imp.rewind_step}, lambda: None, folder(0))
+    dense = dense_round(models, data, config, {imp.rewind_step}, on_step, folder(0))
     yield dense
 
     def from_zero(models, starts, masks, data, config, start_step, *, on_step, workdir=None):
         return train_from(models, starts, masks, data, config, 0, on_step=on_step, workdir=workdir)
 
     pruned = pruned_rounds(
-        models, data, config, imp, dense, lambda: None, workdir, iterative=arm != "one_shot",
+        models, data, config, imp, dense, on_step, workdir, iterative=arm != "one_shot",
         train=from_zero if arm == "sifted" else None,
     )  # fmt: skip
     for by_seed in pruned:
