@@ -179,7 +179,7 @@ def _decode(paths: list[tuple[Path, int]], bar) -> tuple[Tensor, Tensor]:
         try:
             with Image.open(path) as image:
                 all_grey &= image.mode in ("1", "L")
-                pixels = np.asarray(image.convert("RGB"))
+                pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
         except (UnidentifiedImageError, OSError) as error:
             raise ValueError(f"{path} is damaged or not an image: {error}") from error
         if images is None:

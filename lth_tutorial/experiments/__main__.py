@@ -9,7 +9,7 @@ from dataclasses import fields
 from lth_tutorial.claims import claims
 from lth_tutorial.data.sources import load_dataset, name_of_folder
 from lth_tutorial.experiments import EXPERIMENTS, check_same, experiment
-from lth_tutorial.experiments.budget import seconds_of
+from lth_tutorial.experiments.budget import age_of_process, seconds_of
 from lth_tutorial.experiments.cost import cost_of, in_minutes
 from lth_tutorial.experiments.growing import growing
 from lth_tutorial.experiments.measuring import pack, run_all, runs_folder
@@ -32,9 +32,14 @@ from lth_tutorial.results.records import (
 from lth_tutorial.runtime import limit_threads
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one of the commands of `COMMANDS`; return the exit status."""
+def main(arguments: list[str] | None = None, *, spent: float = 0.0) -> int:
+    """Run one of the commands of `COMMANDS`; return the exit status.
+
+    Args:
+        spent: seconds of a budget that are spent already.
+    """
     options = parser().parse_args(arguments)
+    options.spent = spent
     try:
         return COMMANDS[options.command](options) or 0
     except (ValueError, OSError, RuntimeError) as error:
@@ -247,4 +252,4 @@ COMMANDS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(spent=age_of_process()))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
+from pathlib import Path
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "": 60}
 
@@ -22,6 +24,16 @@ def seconds_of(text: str) -> float:
             f"a budget is a time above 0, like 90s, 8m or 1.5h; got {text!r}"
         )
     return seconds
+
+
+def age_of_process() -> float:
+    """Return the seconds since this process began, its imports included; 0 where unknown."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        up = float(Path("/proc/uptime").read_text().split()[0])
+        return max(0.0, up - ticks / os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 def in_words(seconds: float) -> str:

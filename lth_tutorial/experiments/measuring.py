@@ -118,7 +118,7 @@ def run_all(options: argparse.Namespace) -> int:
     for design in designs:
         scaled(design, options.scale)  # refuses a wrong scale before anything is loaded
         check_replaceable(design, options)
-    budget, watch = Budget(options.budget), Watch()
+    budget, watch = Budget(options.budget, options.spent), Watch()
     limit_threads()
     loaded: dict[str, Dataset] = {}
     runs: dict[str, Run] = {}
@@ -166,7 +166,7 @@ def tell_rest(
         time = "" if rate is None else f": about {in_words(rate * steps_of(job, run.data))} in all"
         begun = " (begun)" if job.folder(run.workdir).is_dir() else ""
         print(f"    {job.describe()}{begun}{time}")
-    if not some and budget.seconds is not None:
+    if not some and budget.seconds is not None and watch.reason != TERMINATED:
         print(
             f"the budget of {in_words(budget.seconds)} was too short for any of them as a whole; "
             f"what was computed is kept"

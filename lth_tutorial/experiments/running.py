@@ -161,14 +161,16 @@ class Budget:
     """Time to spend.
 
     Attributes:
-        seconds: of the clock, from its making on; None for no limit.
+        seconds: of the clock; None for no limit.
+        spent: of these, when the budget is made.
         rates: seconds per step of one replicate, by what is trained; filled while running.
     """
 
     seconds: float | None = None
+    spent: float = 0.0
 
     def __post_init__(self) -> None:
-        self.started = time.monotonic()
+        self.started = time.monotonic() - self.spent
         self.rates: dict[str, float] = {}
 
     @property
