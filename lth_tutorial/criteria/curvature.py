@@ -17,6 +17,7 @@ from lth_tutorial.criteria.passes import (
     scoring_mode,
     training_chunks,
 )
+from lth_tutorial.criteria.second_derivatives import differentiable_twice
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import Mask, Scores
 from lth_tutorial.runtime import choose
@@ -62,7 +63,8 @@ def obd_scores(
     chunks, n = _chunks("obd_scores", data, weights, examples, data_seed)
     with scoring_mode(model, batch_statistics=False):
         if curvature == "hessian":
-            h = _hessian_diagonal(model, weights, chunks, n)
+            with differentiable_twice(model, "obd_scores"):
+                h = _hessian_diagonal(model, weights, chunks, n)
         else:
             h = _sum_of_squares(model, weights, chunks, _all_classes, data.num_classes)
             h = {name: total / n for name, total in h.items()}

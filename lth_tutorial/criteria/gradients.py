@@ -13,7 +13,10 @@ from lth_tutorial.criteria.passes import (
     scoring_mode,
     training_chunks,
 )
-from lth_tutorial.criteria.second_derivatives import LeanSecondDerivatives
+from lth_tutorial.criteria.second_derivatives import (
+    LeanSecondDerivatives,
+    differentiable_twice,
+)
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import Mask, Scores
 from lth_tutorial.runtime import is_whole
@@ -136,7 +139,10 @@ def grasp_scores(
     # One chunk's own first derivative is the gradient over all examples.
     gradient = _mean_gradient(model, weights, chunks, n, temperature) if len(chunks) > 1 else {}
     product = {name: torch.zeros_like(w) for name, w in weights.items()}
-    with scoring_mode(model, batch_statistics=True):
+    with (
+        scoring_mode(model, batch_statistics=True),
+        differentiable_twice(model, "grasp_scores"),
+    ):
         for x, y in chunks:
             # The derivative of g(w) · g, with the second g held fixed, is H g.
             with LeanSecondDerivatives():

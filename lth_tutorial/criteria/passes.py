@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -44,8 +45,11 @@ def scoring_mode(model: nn.Module, *, batch_statistics: bool) -> Iterator[None]:
     for module in model.modules() if batch_statistics else ():
         if isinstance(module, _BatchNorm):
             module.training = True
+    # cuDNN's recurrent layers have no gradient in evaluation mode, and never a second one.
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
     try:
-        yield
+        with torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext():
+            yield
     finally:
         for module, training in before:
             module.training = training

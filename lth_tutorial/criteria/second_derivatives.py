@@ -1,4 +1,6 @@
-"""Batch norm with a lean second derivative, for GraSP.
+"""Second derivatives, for GraSP and the Hessian: where kernels lack them, and of batch norm.
+
+`differentiable_twice` takes the fused kernels apart that PyTorch cannot differentiate twice.
 
 Batch norm gives y = γ x̂ + β with x̂ = (x − μ) r and r = 1/√(var + ε); μ and var are those of a
 channel over the batch, and so is every mean ⟨·⟩ here. A gradient d of y is a gradient of x of
@@ -16,10 +18,34 @@ because ∂r/∂x = −r² x̂ / n for the n values of a channel, whatever ε is
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.autograd.function import once_differentiable
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
+
+
+@contextmanager
+def differentiable_twice(model: nn.Module, criterion: str) -> Iterator[None]:
+    """Compute in kernels that can be differentiated twice, forward and backward.
+
+    Raises:
+        ValueError: where an operation has no second derivative; repeats what PyTorch says of it.
+    """
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    except (RuntimeError, NotImplementedError) as error:
+        if "derivative" not in str(error) and "ouble backward" not in str(error):
+            raise
+        raise ValueError(
+            f"{criterion} differentiates twice, and an operation of {type(model).__name__} can be "
+            f"differentiated only once: {error}"
+        ) from error
 
 
 class LeanSecondDerivatives(TorchFunctionMode):

@@ -22,6 +22,7 @@ from lth_tutorial.pruning.masks import (
 )
 from lth_tutorial.pruning.prune import (
     LayerCollapseWarning,
+    TiedScoresWarning,
     keep_best,
     prune,
     prune_like,
@@ -47,6 +48,7 @@ __all__ = [
     "prune_like",
     "keep_best",
     "LayerCollapseWarning",
+    "TiedScoresWarning",
     "layer_counts",
     "prune_to_density",
 ]

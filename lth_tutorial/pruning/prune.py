@@ -12,6 +12,9 @@ import warnings
 from collections.abc import Mapping
 from typing import Literal
 
+import torch
+from torch import Tensor
+
 from lth_tutorial.pruning.masks import Mask, Scores, check_boolean, check_mask
 from lth_tutorial.pruning.ranking import best
 from lth_tutorial.runtime import choose, is_whole
@@ -22,6 +25,10 @@ SCOPES = ("global", "layer")
 
 class LayerCollapseWarning(UserWarning):
     """A layer has no weights left, or will have none at the next such pruning."""
+
+
+class TiedScoresWarning(UserWarning):
+    """Most scores are equal, and the order in which weights are stored decides who stays."""
 
 
 def prune(
@@ -52,6 +59,7 @@ def prune(
 
     Warns:
         LayerCollapseWarning: naming each layer that is now empty or will be at this pace.
+        TiedScoresWarning: if at least half of the scores are equal and only some of them stay.
     """
     check_boolean(mask)
     fractions = check_fractions(fraction, mask, scope)
@@ -62,7 +70,8 @@ def prune(
     else:
         keep = {name: n - round(fractions[name] * n) for name, n in remaining.items()}
     pruned = keep_best(scores, mask, keep, min_per_layer=min_per_layer)
-    _warn_of_collapse(mask, pruned)
+    warn_of_ties(scores, mask, pruned)
+    warn_of_collapse(mask, pruned, pace=True)
     return pruned
 
 
@@ -74,12 +83,18 @@ def prune_like(scores: Scores, mask: Mask, target: Mask, *, scope: Scope = "glob
 
     Raises:
         ValueError: if `mask` keeps fewer weights than `target`, or the masks do not fit.
+
+    Warns:
+        LayerCollapseWarning, TiedScoresWarning: as `prune`.
     """
     check_mask(target, mask)
     choose("scope", scope, SCOPES)
     counts = {name: int(kept.sum()) for name, kept in target.items()}
     keep = counts if scope == "layer" else sum(counts.values())
-    return keep_best(scores, mask, keep)
+    pruned = keep_best(scores, mask, keep)
+    warn_of_ties(scores, mask, pruned)
+    warn_of_collapse(mask, pruned)
+    return pruned
 
 
 def keep_best(
@@ -168,12 +183,42 @@ def check_fractions(
     return {name: float(share) for name, share in fraction.items()}
 
 
-def _warn_of_collapse(before: Mask, after: Mask) -> None:
+def warn_of_ties(scores: Scores, before: Mask, after: Mask) -> None:
+    """Warn if at least half of the scores are equal and the cut goes through them."""
+    if not any(_few_values(each) for each in scores.values()):
+        return
+    values = [scores[name][kept] for name, kept in before.items()]
+    sample = torch.cat([each[:: max(1, each.numel() // 64)] for each in values])
+    if sample.numel() < 2:
+        return
+    value = sample.mode().values
+    equal = {name: (scores[name] == value) & kept for name, kept in before.items()}
+    ties = sum(int(each.count_nonzero()) for each in equal.values())
+    stay = sum(int((each & after[name]).count_nonzero()) for name, each in equal.items())
+    everything = sum(map(torch.numel, values))
+    if 2 * ties >= everything and 0 < stay < ties:
+        warnings.warn(
+            f"{ties} of {everything} scores are equal ({value.item():g}), and {stay} of these "
+            f"weights stay for no better reason than the order in which they are stored: the "
+            f"criterion does not tell them apart (does a last layer start at zero?)",
+            TiedScoresWarning,
+            stacklevel=3,
+        )
+
+
+def _few_values(scores: Tensor) -> bool:
+    """Return whether a thin sample of scores has a value twice: a cheap sign of many ties."""
+    sample = scores.flatten()[:: max(1, scores.numel() // 64)]
+    return len(sample.unique()) < len(sample)
+
+
+def warn_of_collapse(before: Mask, after: Mask, *, pace: bool = False) -> None:
+    """Warn of every layer that is empty now, and with `pace` of those that soon will be."""
     for name in before:
         had, has = int(before[name].count_nonzero()), int(after[name].count_nonzero())
         if had and not has:
             text = f"{name} has no weights left: nothing passes through it any more"
-        elif had > has and has * has < had:
+        elif pace and had > has and has * has < had:
             text = f"{name} is about to die: {has} of {had} weights left, none at this pace"
         else:
             continue

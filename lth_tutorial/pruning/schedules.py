@@ -14,7 +14,7 @@ from torch import nn
 
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import Criterion, Mask, check_boolean, check_mask, dense_mask
-from lth_tutorial.pruning.prune import keep_best
+from lth_tutorial.pruning.prune import keep_best, warn_of_collapse, warn_of_ties
 from lth_tutorial.runtime import choose, is_whole
 
 RULES = ("uniform", "erdos_renyi", "erdos_renyi_kernel", "smart")
@@ -52,6 +52,10 @@ def prune_to_density(
         ValueError: for a density out of range or not below that of the mask, rounds below 1, an
             unknown schedule, or scores that are NaN.
 
+    Warns:
+        LayerCollapseWarning: naming each layer that is empty now.
+        TiedScoresWarning: if at least half of the scores are equal and only some of them stay.
+
     Source: Tanaka et al. 2020, algorithm 1; iterative SNIP: de Jorge et al. 2021.
     """
     choose("schedule", schedule, ("exponential", "linear"))
@@ -59,6 +63,7 @@ def prune_to_density(
         raise ValueError(f"rounds is a whole number of at least 1; got {rounds!r}")
     mask = dense_mask(model) if mask is None else mask
     check_boolean(mask)
+    first = mask
     start, total = sum(int(m.sum()) for m in mask.values()), sum(m.numel() for m in mask.values())
     end = _target(density, total)
     if end >= start:
@@ -72,7 +77,10 @@ def prune_to_density(
             )
         else:
             keep = round(start + (end - start) * i / rounds)
-        mask = keep_best(criterion(model, data, mask), mask, keep, min_per_layer=min_per_layer)
+        scores, before = criterion(model, data, mask), mask
+        mask = keep_best(scores, before, keep, min_per_layer=min_per_layer)
+        warn_of_ties(scores, before, mask)
+    warn_of_collapse(first, mask)
     return mask
 
 

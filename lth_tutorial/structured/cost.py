@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import re
 import statistics
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lth_tutorial.runtime import is_whole
 from lth_tutorial.training.groups import SingleModel
@@ -69,18 +74,96 @@ def cost_table(models: Mapping[str, nn.Module], x: Tensor, *, repeats: int = 20)
 def flops(model: nn.Module, x: Tensor) -> int:
     """Return the floating-point operations of one forward pass on one example of `x`.
 
-    Two per multiply-add; matrix products and convolutions only, zeros included.
+    Two per multiply-add; matrix products and convolutions only, zeros included. Those of
+    recurrent layers, attention and bilinear layers are such products, and count.
+
+    Raises:
+        ValueError: for a fused kernel whose products cannot be counted; names it.
     """
-    from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping=_PRODUCTS)
     group = SingleModel(model)
     group.set_training(False)
-    with counter, sdpa_kernel(SDPBackend.MATH):  # the counter does not know a CPU's fused attention
-        model(x[:1])
-    group.restore_modes()
+    try:
+        with _taken_apart(), counter, _Fused(counter) as fused:
+            model(x[:1])
+    finally:
+        group.restore_modes()
+    if fused.unknown:
+        raise ValueError(
+            f"cannot count the operations of {', '.join(sorted(fused.unknown))}, which "
+            f"{type(model).__name__} computes in one piece"
+        )
     return counter.get_total_flops()
+
+
+@contextmanager
+def _taken_apart() -> Iterator[None]:
+    """Compute attention and recurrent layers by matrix products, where a library has one piece."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with (
+            warnings.catch_warnings(action="ignore", category=UserWarning),  # oneDNN's, of TF32
+            sdpa_kernel(SDPBackend.MATH),
+            torch.backends.mkldnn.flags(enabled=False),
+            torch.backends.cudnn.flags(enabled=False),
+        ):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+class _Fused(TorchDispatchMode):
+    """Notes kernels that look like products and are none that the counter knows."""
+
+    def __init__(self, counter) -> None:
+        super().__init__()
+        self.known, self.unknown = counter.flop_registry, set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func._overloadpacket.__name__
+        if _LOOKS_LIKE_A_PRODUCT.search(name) and func._overloadpacket not in self.known:
+            self.unknown.add(name)
+        return func(*args, **(kwargs or {}))
+
+
+_LOOKS_LIKE_A_PRODUCT = re.compile(
+    r"conv(?!ert)|(^|_|add|b)mm(_|$)|(^|_|add)mv|lstm(?!_cell)|gru(?!_cell)|rnn|attention|attn"
+    r"|encoder|linear(?!_to)|trilinear(?!\dd)|(^|_)dot(_|$)"
+)
+
+
+def _vector(a, *_, out_shape=None, **__) -> int:
+    return 2 * math.prod(a)
+
+
+def _biased_vector(_, a, *__, out_shape=None, **___) -> int:
+    return 2 * math.prod(a)
+
+
+def _trilinear(a, b, c, expand1, expand2, expand3, sum_dim, *_, out_shape=None, **__) -> int:
+    """Bilinear layers: an output multiplies every pair of inputs, and then its weights."""
+    shapes = []
+    for shape, expand in ((a, expand1), (b, expand2), (c, expand3)):
+        full = list(shape)
+        for dim in sorted(expand):
+            full.insert(dim, 1)
+        shapes.append(full)
+    return 2 * math.prod(torch.broadcast_shapes(*map(tuple, shapes)))
+
+
+_aten = torch.ops.aten
+_PRODUCTS = {
+    _aten._trilinear: _trilinear,
+    _aten.mv: _vector,
+    _aten.dot: _vector,
+    _aten.vdot: _vector,
+    _aten.addmv: _biased_vector,
+}
 
 
 def _latencies(models: Mapping[str, nn.Module], x: Tensor, repeats: int) -> dict[str, float]:

@@ -8,6 +8,7 @@ the data that a method looks at, the places of its mask, or the initial weights.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from lth_tutorial.criteria import (
 from lth_tutorial.data.corruption import CORRUPTIONS, corrupt_data
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import Mask, dense_mask, density, shuffle_within_layers
-from lth_tutorial.pruning.prune import keep_best
+from lth_tutorial.pruning.prune import LayerCollapseWarning, keep_best
 from lth_tutorial.pruning.schedules import layer_counts, prune_to_density
 from lth_tutorial.runtime import choose, is_whole, progress_bar
 from lth_tutorial.states import State, snapshot
@@ -73,11 +74,11 @@ def prune_before_training(
         A frame with the columns arm, seed, round (0 is the dense network, the same row in every
         arm; then the densities in order), density, accuracy (test, [0, 1]; missing where training
         diverged), train_accuracy and connected (share of all weights that are kept *and* lie on a
-        path from input to output).
+        path from input to output; 0 where a layer has collapsed).
 
     Raises:
-        ValueError: for unknown arms, repeated seeds, densities out of range, or a workdir of
-            another configuration.
+        ValueError: for unknown arms, repeated seeds, densities out of range, a workdir of another
+            configuration, or a network that a method cannot score; before any training.
 
     Source: the comparison of Frankle et al. 2021 (missing the mark); the checks of Su et al. 2020.
     """
@@ -85,6 +86,7 @@ def prune_before_training(
 
     arms, seeds, densities = _check_design(arms, seeds, densities)
     build = model_builder(model, data)
+    _check_methods(build(seeds[0]), data, arms)
     if workdir is not None:
         settings = {"model": describe_model(build(seeds[0])), "synflow_rounds": synflow_rounds}
         claim_folder(workdir, settings | {"train_config": config, "data": data.fingerprint})
@@ -112,10 +114,12 @@ def prune_before_training(
         rows[:] = [row | {"arm": arm} for arm in arms for row in rows]
         for index, share in enumerate(densities, start=1):
             for arm in arms:
-                masks = {
-                    seed: _mask_of_arm(arm, build, data, share, seed, trained, synflow_rounds)
-                    for seed in seeds
-                }
+                with warnings.catch_warnings():  # `connected` tells it
+                    warnings.simplefilter("ignore", LayerCollapseWarning)
+                    masks = {
+                        seed: _mask_of_arm(arm, build, data, share, seed, trained, synflow_rounds)
+                        for seed in seeds
+                    }
                 other = OTHER_INITIALIZATION if arm.endswith("/reinit") else 0
                 measure(arm, index, {seed: build(seed + other) for seed in seeds}, masks)
     frame = pd.DataFrame(rows)
@@ -184,6 +188,18 @@ def initial_mask(
     criterion = {"snip": snip_scores, "grasp": grasp_scores, "synflow": synflow_scores}[method]
     rounds = synflow_rounds if method == "synflow" else 1
     return prune_to_density(criterion, model, data, share, rounds=rounds)
+
+
+def _check_methods(model: nn.Module, data: Dataset, arms: Sequence[str]) -> None:
+    """Raise, as the criteria do, what they would raise after hours: on a few examples."""
+    mask, methods = dense_mask(model), {arm.partition("/")[0] for arm in arms}
+    connected_weights(model, data, mask)
+    few = min(len(data.x_train), 2 * data.num_classes)
+    for method, criterion in (("snip", snip_scores), ("grasp", grasp_scores)):
+        if method in methods:
+            criterion(model, data, mask, examples=few)
+    if "synflow" in methods:
+        synflow_scores(model, data, mask)
 
 
 def _check_design(arms, seeds, densities) -> tuple[list[str], list[int], list[float]]:

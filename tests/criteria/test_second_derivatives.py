@@ -11,7 +11,7 @@ from torch import nn
 
 import lth_tutorial as lt
 from lth_tutorial.criteria import gradients
-from lth_tutorial.criteria.second_derivatives import LeanSecondDerivatives
+from lth_tutorial.criteria.second_derivatives import LeanSecondDerivatives, differentiable_twice
 from lth_tutorial.networks.weights import prunable_weights
 
 
@@ -104,3 +104,73 @@ def test_where_scale_or_shift_are_computed_pytorchs_derivative_stays():
             y = F.batch_norm(x, None, None, scale, shift, training=True)
         assert is_plain(y)
         assert torch.autograd.grad((y * x).sum(), raw)[0].abs().max() > 0
+
+
+class Attends(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.qkv, self.output = nn.Linear(8, 24), nn.Linear(8, 3)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).view(len(x), 5, 3, 2, 4).permute(2, 0, 3, 1, 4)
+        x = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return self.output(x.mean(1))
+
+
+class Recurs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.output = nn.LSTM(8, 4, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.output(self.body(x)[0][:, -1])
+
+
+class Encodes(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.TransformerEncoderLayer(8, 2, 4, 0.0, batch_first=True)
+        self.output = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.output(self.body(x).mean(1))
+
+
+def sequences(n=12):
+    x = torch.randn(n, 5, 8, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(n) % 3
+    return lt.make_dataset("toy", (x, y), None, (x, y))
+
+
+@pytest.mark.parametrize("kind", [Attends, Recurs, Encodes])
+def test_fused_kernels_are_differentiated_twice(kind):
+    torch.manual_seed(0)
+    model, data = kind().double(), sequences()
+    mask = lt.dense_mask(model)
+    scores = lt.grasp_scores(model.float(), data, mask, temperature=1)
+    # What removing a little of one weight does to the squared norm of the gradient.
+    name = next(iter(mask))
+    weight, x, y = dict(model.named_parameters())[name], data.normalize(data.x_train), data.y_train
+
+    def norm():
+        loss = F.cross_entropy(model.double().eval()(x.double()), y)
+        parts = torch.autograd.grad(loss, [p for n, p in model.named_parameters() if n in mask])
+        return sum(part.square().sum().item() for part in parts)
+
+    place = scores[name].abs().flatten().argmax().item()
+    step, norms = 1e-5, []
+    for sign in (1, -1):
+        with torch.no_grad():
+            weight.data.view(-1)[place] *= 1 + sign * step
+        norms.append(norm())
+        with torch.no_grad():
+            weight.data.view(-1)[place] /= 1 + sign * step
+    by_hand = (norms[0] - norms[1]) / (4 * step)
+    assert scores[name].flatten()[place].item() == pytest.approx(by_hand, rel=1e-2)
+    lt.obd_scores(model.float(), data, mask, curvature="hessian", examples=2)
+
+
+def test_what_can_be_differentiated_only_once_is_named():
+    message = r"grasp_scores differentiates twice.*Encodes.*derivative for aten::odd"
+    with pytest.raises(ValueError, match=message), differentiable_twice(Encodes(), "grasp_scores"):
+        raise RuntimeError("derivative for aten::odd is not implemented")

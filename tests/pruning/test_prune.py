@@ -20,6 +20,7 @@ def full(scores: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: torch.ones_like(s, dtype=torch.bool) for name, s in scores.items()}
 
 
+@pytest.mark.filterwarnings("ignore::lth_tutorial.TiedScoresWarning")
 def test_exact_counts_with_ties_and_the_lower_index_wins():
     scores = vector(0.5, 0.5, 0.5, 0.5, 0.1)
     assert lt.prune(scores, full(scores), 0.4)["w"].tolist() == [True, True, True, False, False]
@@ -46,6 +47,7 @@ def test_the_smallest_kept_score_is_at_least_the_largest_pruned_one(scope):
         assert kept.min() >= gone.max()
 
 
+@pytest.mark.filterwarnings("ignore::lth_tutorial.TiedScoresWarning")
 @given(
     values=st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, 3.0]), min_size=1, max_size=40),
     fraction=st.floats(0.01, 0.99),

@@ -41,6 +41,51 @@ def test_flops_of_attention_include_its_products(digits):
     assert lt.flops(model, x) == by_hand
 
 
+class Around(nn.Module):
+    def __init__(self, body, call, width):
+        super().__init__()
+        self.body, self.call, self.output = body, call, nn.Linear(width, 3)
+
+    def forward(self, x):
+        return self.output(self.call(self.body, x))
+
+
+ATTENTION = 5 * 8 * 24 + 2 * 5 * 5 * 8 + 5 * 8 * 8
+FUSED = {  # a layer, how it is called, its width, and multiply-adds by hand for 5 tokens of 8
+    "rnn": (nn.RNN(8, 6, batch_first=True), lambda m, x: m(x)[0][:, -1], 6, 5 * 6 * 14),
+    "gru": (nn.GRU(8, 6, batch_first=True), lambda m, x: m(x)[0][:, -1], 6, 5 * 3 * 6 * 14),
+    "lstm": (nn.LSTM(8, 6, batch_first=True), lambda m, x: m(x)[0][:, -1], 6, 5 * 4 * 6 * 14),
+    "cell": (nn.LSTMCell(8, 6), lambda m, x: m(x[:, 0])[0], 6, 4 * 6 * 14),
+    "attention": (
+        nn.MultiheadAttention(8, 2, batch_first=True), lambda m, x: m(x, x, x)[0].mean(1), 8,
+        ATTENTION,
+    ),
+    "encoder": (
+        nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), lambda m, x: m(x).mean(1), 8,
+        ATTENTION + 2 * 5 * 8 * 16,
+    ),
+    "bilinear": (nn.Bilinear(8, 8, 6), lambda m, x: m(x[:, 0], x[:, 1]), 6, 6 * 8 * 8),
+    "vector": (nn.Linear(8, 8), lambda m, x: (m.weight @ x[0, 0])[None], 8, 8 * 8),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_layers_computed_in_one_piece_are_counted_by_hand(name):
+    body, call, width, products = FUSED[name]
+    model = Around(body, call, width)
+    assert lt.flops(model, torch.randn(2, 5, 8)) == 2 * (products + 3 * width)
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_a_kernel_that_hides_its_products_is_named():
+    class InOnePiece(nn.Module):
+        def forward(self, x):
+            return torch.ops.aten._addmm_activation(x[0], x, x)
+
+    with pytest.raises(ValueError, match="_addmm_activation, which InOnePiece computes in one"):
+        lt.flops(InOnePiece(), torch.randn(1, 1))
+
+
 def test_counting_leaves_modes_and_batch_norm_alone():
     model = lt.build_model("resnet_20", seed=0)
     before = lt.state_hash(lt.snapshot(model))
