@@ -14,6 +14,7 @@ from lth_tutorial.exercises.after_pruning import (
 )
 from lth_tutorial.exercises.barriers import barrier_height, interpolation, stable_from
 from lth_tutorial.exercises.counting import remaining_weights
+from lth_tutorial.exercises.early import chance_ratio, honest_selection, stopping_rule
 from lth_tutorial.exercises.edge_popup import edge_popup_mask, kept_by_hand, score_gradient
 from lth_tutorial.exercises.generalised import (
     artefact,
@@ -67,6 +68,9 @@ __all__ = [
     "density_at_round",
     "snip",
     "connected",
+    "chance_ratio",
+    "stopping_rule",
+    "honest_selection",
     "packed_bytes",
     "gain",
     "sign_gradient",

@@ -1,0 +1,232 @@
+"""Chance and a threshold by hand, the stopping rule, and a curve that peeks (chapter 09)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from lth_tutorial.exercises.outcome import OPEN, Check, NothingReturned, as_number, guarded
+
+RATIO = (1 - math.sqrt(0.8)) / 2
+"""The share p below one half at which 2p(1 − p) = 0.1."""
+
+_TYPICAL = {
+    0.05: "2p = 0.1 forgets that a place which both masks remove is no difference: solve 2p(1 − p)",
+    0.1: "a mask that removes 0.1 differs by 0.18 from an unrelated one: a place differs if one "
+    "mask removes it and the other does not, and there are two ways for that",
+    1 - RATIO: "that solves the equation too, but most would be removed; the question asks for the "
+    "root below one half",
+    (1 - math.sqrt(0.6))
+    / 2: "there are two ways to differ, removed here or removed there: 2p(1 − p), not p(1 − p)",
+    1 - math.sqrt(0.9): "that is where 0.1 of the places are removed by *at least one* mask; those "
+    "removed by both do not differ",
+    math.sqrt(0.1): "that is where 0.1 of the places are removed by *both* masks: there they agree",
+    math.sqrt(0.9): "that is where 0.9 of the places are removed by *both* masks",
+    0.18: "that is how far unrelated masks at p = 0.1 are apart; the question is the other way round",
+}
+
+
+def chance_ratio(answer: float | None = None) -> Check:
+    """Check the share p < 1/2 at which unrelated masks differ in 0.1 of the places on average."""
+    if answer is None:
+        return OPEN
+    number = as_number(answer)
+    if math.isnan(number):
+        return Check(False, f"the answer is a share, a number in [0, 1]; got {answer!r}")
+    if abs(number - RATIO) <= 0.0006:
+        return Check(True, f"2p(1 − p) = 0.1 has the root {RATIO:.4f}; below it, chance passes")
+    for wrong, idea in _TYPICAL.items():
+        if abs(number - wrong) <= 0.0006:
+            return Check(False, f"{number:.4g}: {idea}")
+    if abs(number - 100 * RATIO) <= 0.06:
+        return Check(False, f"{number:g} looks like a percentage; p is a share in [0, 1]")
+    if not 0 <= number <= 1:
+        return Check(False, f"{number:g} is no share: p lies in [0, 1]")
+    return Check(
+        False, f"at p = {number:.4g} unrelated masks differ by {2 * number * (1 - number):.3f}, "
+        f"not by 0.1: a place differs if one mask removes it (p) and the other keeps it (1 − p)"
+    )  # fmt: skip
+
+
+def _history(*masks: str) -> list[Tensor]:
+    """Return scores whose strict masks at one half are the given ones; "=" makes all equal.
+
+    Every second mask has as many kept as removed less one: the threshold itself goes.
+    """
+    scores = []
+    for mask in masks:
+        if set(mask) == {"="}:
+            scores.append(torch.ones(20))
+            continue
+        kept = torch.tensor([place == "1" for place in mask])
+        noise = torch.arange(20) / 100
+        scores.append(torch.where(kept, 2 + noise, 1 - noise))
+    return scores
+
+
+_A = "11111111100000000000"  # 9 of 20: int(0.5 · 20) and the threshold itself are removed
+
+_FAR = "00000000000111111111"
+_STEP = (
+    "11111111100000000000", "11111111010000000000", "11111110110000000000",
+    "11111101110000000000", "11111011110000000000", "11110111110000000000",
+)  # fmt: skip
+"""Masks of which each is two places from the one before, and from any other too."""
+_SLIDE = (
+    "11111111100000000000", "01111111110000000000", "00111111111000000000",
+    "00011111111100000000", "00001111111110000000", "00000111111111000000",
+)  # fmt: skip
+"""Each is two places from the one before, but four, six and eight from the older ones."""
+
+_TIED = torch.tensor([2.0] * 9 + [1.0] * 11)
+"""Eleven scores tie at the threshold: the strict mask is A, the other keeps everything."""
+
+_CASES: tuple[tuple[list[Tensor], str], ...] = (
+    (_history(_FAR, _A, _A, _A, _A, _A, _A), "settled from the second epoch on"),
+    (_history(*_STEP), "always exactly 0.1 apart"),
+    (_history(*_SLIDE, *_SLIDE[::-1][1:]), "sliding: near the last, far from older ones"),
+    (_history(*["=" * 20] * 7), "all scores equal"),
+    (_history("=" * 20, _A, _A, _A, _A, _FAR, _A), "four equal masks and no fifth"),
+    (_history(_FAR, _A, _FAR, _A, _A, _A, _A, _A), "restless, then settled"),
+    ([*_history(_A, _A, _A, _A), _TIED, *_history(_FAR)], "equal, with ties at the threshold"),
+)
+
+
+def _rule(
+    scores: Sequence[Tensor], *, window: int = 5, beyond: str = ">", most: str = "<=",
+    against: str = "newest", empty: bool = False,
+) -> int | None:  # fmt: skip
+    """Return the drawing epoch by the rule, or by one of its typical misreadings."""
+    masks = []
+    for values in scores:
+        threshold = values.sort().values[len(values) // 2]
+        masks.append(values > threshold if beyond == ">" else values >= threshold)
+    for epoch in range(window - 1, len(masks)):
+        last = masks[epoch - window + 1 : epoch + 1]
+        pairs = [(last[-1], older) for older in last[:-1]]
+        if against == "previous":
+            pairs = list(itertools.pairwise(last))
+        distances = [float((a != b).float().mean()) for a, b in pairs]
+        if against == "mean":
+            distances = [sum(distances) / len(distances)]
+        near = [d < 0.1 - 1e-6 if most == "<" else d <= 0.1 + 1e-6 for d in distances]
+        if all(near) and (empty or all(bool(mask.any()) for mask in last)):
+            return epoch
+    return None
+
+
+_MISREAD = (
+    (dict(most="<"), "a distance of exactly 0.1 counts: *at most* the threshold"),
+    (dict(against="previous"), "the *newest* mask is compared with each of the four older ones; "
+     "masks that slide slowly are near the last one all the time"),
+    (dict(against="mean"), "*all* four distances must be small, not their mean"),
+    (dict(window=4), "five masks, so four distances to older ones: yours draws with four masks"),
+    (dict(window=6), "five masks, so four distances to older ones: yours waits for a sixth mask"),
+    (dict(empty=True), "where all scores are equal, nothing lies strictly above the threshold: a "
+     "mask that keeps nothing is no ticket, however often it comes"),
+    (dict(beyond=">="), "kept is what lies *strictly* above the threshold; with `>=` the threshold "
+     "itself stays, and where all scores are equal everything does"),
+)  # fmt: skip
+
+
+def stopping_rule(fn: Callable[[list[Tensor]], int | None] | None = None) -> Check:
+    """Check a function `fn(scores)` that returns the epoch at which an early bird is drawn.
+
+    `scores` has one tensor of |γ| per epoch. Half is removed: the threshold is the score in place
+    n // 2 of the sorted ones, kept is what lies strictly above. Five masks, distances at most 0.1;
+    None if the rule is never met. Masks that keep nothing do not count.
+    """
+
+    def check(call: Callable) -> str | None:
+        got, right = [], [_rule(scores) for scores, _ in _CASES]
+        for scores, _ in _CASES:
+            given = [values.clone() for values in scores]
+            value = call(given)
+            if any(not torch.equal(a, b) for a, b in zip(given, scores, strict=True)):
+                return "your function changed the scores: compute masks from them"
+            if value is not None and not isinstance(value, (int, Tensor)):
+                return f"the answer is an epoch, a whole number from 0, or None; got {value!r}"
+            got.append(None if value is None else int(value))
+        if all(value is None for value in got):
+            raise NothingReturned
+        if got == right:
+            return None
+        for settings, idea in _MISREAD:
+            if got == [_rule(scores, **settings) for scores, _ in _CASES]:
+                return idea
+        at = next(i for i in range(len(right)) if got[i] != right[i])
+        if got[at] is not None and right[at] is not None and got[at] - right[at] == 1:
+            return (
+                f"epochs count from 0, the untrained network: with masks that are {_CASES[at][1]} "
+                f"the ticket is drawn at epoch {right[at]}, not {got[at]}"
+            )
+        return (
+            f"with masks that are {_CASES[at][1]} the ticket is drawn at epoch {right[at]}, "
+            f"not {got[at]}"
+        )
+
+    return guarded(fn, check, "five masks, all four distances at most 0.1, none of them empty")
+
+
+_VAL = torch.tensor(
+    [[0.50, 0.80, 0.90, 0.85, 0.70], [0.60, 0.95, 0.70, 0.95, 0.60], [0.2, 0.4, 0.6, 0.5, 0.8]]
+)
+_TEST = torch.tensor(
+    [[0.52, 0.86, 0.83, 0.81, 0.74], [0.65, 0.77, 0.91, 0.88, 0.59], [0.3, 0.7, 0.5, 0.6, 0.55]]
+)
+
+
+def honest_selection(fn: Callable[[Tensor, Tensor], Tensor] | None = None) -> Check:
+    """Check a function `fn(val, test)` that reports each run's test accuracy without peeking.
+
+    `val` and `test` hold accuracies [runs, epochs]. The epoch of a run is chosen by its own
+    validation accuracy (the first, if tied); returned is the test accuracy there, shape [runs].
+    """
+
+    def check(call: Callable) -> str | None:
+        val, test = _VAL.clone(), _TEST.clone()
+        value = call(val, test)
+        if value is None:
+            raise NothingReturned
+        if not torch.equal(val, _VAL) or not torch.equal(test, _TEST):
+            return "your function changed the accuracies it was given"
+        runs = torch.arange(len(_VAL))
+        right = _TEST[runs, _VAL.argmax(dim=1)]
+        value = torch.as_tensor(value, dtype=torch.float32)
+        wrong = [
+            (_TEST.amax(dim=1), "that is the best *test* accuracy of each run: chosen on the very "
+             "images that are to judge, it is too high by as much as the curve is restless"),
+            (_VAL.amax(dim=1), "the validation accuracy chooses the epoch, but what is reported is "
+             "the *test* accuracy there"),
+            (_TEST[:, -1], "the last epoch is a fair choice, but not the one asked for: choose by "
+             "validation accuracy"),
+            (_TEST[:, int(_VAL.mean(dim=0).argmax())], "each run chooses its *own* epoch: yours "
+             "takes one epoch for all, by the mean"),
+            (_TEST[:, int(_TEST.mean(dim=0).argmax())], "an epoch chosen by the mean test accuracy "
+             "still peeks at the test images"),
+            (_TEST[runs, 4 - _VAL.flip(1).argmax(dim=1)], "where two epochs tie, take the *first*"),
+            (_VAL[runs, _TEST.argmax(dim=1)], "the two sets changed places: validation chooses, "
+             "test judges"),
+            (_TEST.mean(dim=1), "the mean over the epochs is no epoch's accuracy"),
+        ]  # fmt: skip
+        if value.shape != right.shape:
+            if value.numel() == 1 and abs(float(value) - float(right.mean())) < 1e-5:
+                return "right on average, but return one accuracy per run, shape [runs]"
+            return (
+                f"return one accuracy per run, shape {tuple(right.shape)}; got {tuple(value.shape)}"
+            )
+        if torch.allclose(value, right, atol=1e-6):
+            return None
+        for number, idea in wrong:
+            if torch.allclose(value, number, atol=1e-6):
+                return idea
+        at = int((value - right).abs().argmax())
+        return (
+            f"run {at} has test accuracy {right[at]:.2f} at its chosen epoch, not {value[at]:.2f}"
+        )
+
+    return guarded(fn, check, "validation chooses the epoch, test images judge it")
