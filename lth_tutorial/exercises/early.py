@@ -26,7 +26,7 @@ _TYPICAL = {
     "removed by both do not differ",
     math.sqrt(0.1): "that is where 0.1 of the places are removed by *both* masks: there they agree",
     math.sqrt(0.9): "that is where 0.9 of the places are removed by *both* masks",
-    0.18: "that is how far unrelated masks at p = 0.1 are apart; the question is the other way round",
+    0.18: "that is the distance of unrelated masks at p = 0.1; the question is the other way round",
 }
 
 

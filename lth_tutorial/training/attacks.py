@@ -23,6 +23,7 @@ from lth_tutorial.runtime import is_whole
 from lth_tutorial.training.groups import SingleModel
 
 _SMALLEST = 1 / 2_000  # of the data's range; 1/255 of 0 … 1 is eight times as much
+_SOME = 64  # examples whose gradients are looked at before a run
 
 
 class AttackWarning(UserWarning):
@@ -295,7 +296,7 @@ def check_attack(attack: Attack, group, data: Dataset) -> None:
             AttackWarning,
             stacklevel=3,
         )
-    x, y = data.normalize(data.x_train[:2]), data.y_train[:2]
+    x, y = data.normalize(data.x_train[:_SOME]), data.y_train[:_SOME]
     x = x.expand(group.size, *x.shape).clone().requires_grad_()
     group.set_training(False)
     try:
