@@ -15,6 +15,7 @@ from lth_tutorial.experiments.after_pruning import RetrainingPart
 from lth_tutorial.experiments.criteria import BeforeTrainingPart, CriteriaPart
 from lth_tutorial.experiments.design import Experiment, InstabilityPart, LotteryPart, Part
 from lth_tutorial.experiments.early import BoostingPart, EarlyBirdPart, SettlingPart
+from lth_tutorial.experiments.generalised import BasesPart, DualPart, ElasticPart
 from lth_tutorial.experiments.looks import ConvolutionPart, LocalityPart
 from lth_tutorial.experiments.pruned_random import ImitationPart
 from lth_tutorial.experiments.spiral import DescentPart, MasksPart, SpiralPrunersPart
@@ -292,6 +293,31 @@ def _boosting(parts: Sequence[Measured]) -> Iterator[Drawn]:
         yield _drawn(plotting.accuracy_vs_step(rows, value=value), caption, rows, value)
 
 
+def _bases(parts: Sequence[Measured]) -> Iterator[Drawn]:
+    for each in parts:
+        rows = _known(each.rows)
+        if len(rows):
+            caption = each.named("test accuracy against what has to be stored, basis included")
+            yield _drawn(plotting.accuracy_vs_stored(rows), caption, rows)
+
+
+def _elastic(parts: Sequence[Measured]) -> Iterator[Drawn]:
+    for each in parts:
+        there = set(each.rows["arm"])
+        pairs = [(a, b) for a, b in each.part.pairs if f"{a} to {b}: stretched" in there]
+        if pairs:
+            last = each.rows[each.rows["round"] == each.rows["round"].max()]
+            plain = last.assign(arm=last["arm"].str.rpartition(": ")[2])
+            caption = each.named("test accuracy of moved tickets and their controls")
+            yield _drawn(plotting.moved_tickets(each.rows, pairs), caption, plain)
+
+
+def _dual(parts: Sequence[Measured]) -> Iterator[Drawn]:
+    for each in parts:
+        caption = each.named("test accuracy against the strength of the penalty")
+        yield _drawn(plotting.accuracy_vs_penalty(each.rows), caption, each.rows)
+
+
 FIGURES: dict[type, Callable[[Sequence[Measured]], Iterator[Drawn]]] = {
     LotteryPart: _lottery,
     InstabilityPart: _instability,
@@ -312,4 +338,7 @@ FIGURES: dict[type, Callable[[Sequence[Measured]], Iterator[Drawn]]] = {
     SettlingPart: _settling,
     EarlyBirdPart: _early_birds,
     BoostingPart: _boosting,
+    BasesPart: _bases,
+    ElasticPart: _elastic,
+    DualPart: _dual,
 }

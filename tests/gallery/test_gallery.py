@@ -47,6 +47,29 @@ def cells_of(part) -> list[dict]:
             | {f"neighbours{null}": 0.8**r for null in ("", "_matched", "_uniform")}
             for r in range(rounds + 1)
         ]
+    if kind == "BasesPart":
+        return [
+            {"arm": arm, "round": r, "density": 0.5**r, "step": pd.NA, "stored": 0.5**r}
+            for arm in part.bases
+            for r in range(part.imp.rounds + 1)
+        ]
+    if kind == "ElasticPart":
+        own = {name for pair in part.pairs for name in pair}
+        arms = [f"{name}: ticket" for name in sorted(own)]
+        arms += [f"{a} to {b}: {arm}" for a, b in part.pairs for arm in part.arms]
+        return [
+            {"arm": arm, "round": r, "density": 0.5**r, "step": pd.NA}
+            for arm in arms
+            for r in (0, part.imp.rounds)
+        ]
+    if kind == "DualPart":
+        rounds = {"regularised": len(part.strengths)}
+        return [
+            {"arm": arm, "round": r, "density": 1 if r == 0 else part.density, "step": pd.NA}
+            | ({"strength": part.strengths[r - 1]} if arm == "regularised" and r else {})
+            for arm in ("regularised", "scratch", "one_shot", "ticket")
+            for r in range(rounds.get(arm, 1) + 1)
+        ]
     if kind in ("DescentPart", "MasksPart", "SpiralPrunersPart"):
         arms = {"DescentPart": ("search",), "MasksPart": ("exhaustive",)}.get(kind, arms)
         counts = getattr(part, "counts", getattr(part, "weights", (20, 19, 18)))
