@@ -23,6 +23,7 @@ from lth_tutorial.watch import Stopped, Watch, watching
 
 ATTEMPTS = 3
 """How often a job whose node died is started again."""
+_GRACE_S = 60.0
 
 
 @contextlib.contextmanager
@@ -105,9 +106,10 @@ def run_on_cluster(
             work.remote(job, data[job.design.name], device, str(place.store), _folder(place), end)
         ] = job
     failed: dict[Job, BaseException] = {}
-    left = list(jobs)
+    left, in_time = list(jobs), True
     try:
-        while running and not watch.look():
+        # Jobs stop by themselves when time is up; only one that hangs is cut off.
+        while running and not watch.look() and budget.left > -_GRACE_S:
             ready, _ = ray.wait(list(running), timeout=0.5)
             for reference in ready:
                 job = running.pop(reference)
@@ -118,8 +120,8 @@ def run_on_cluster(
                     failed[job] = error
                     print(f"{job.describe()}: failed ({_first_line(error)})")
                     continue
-                if names is None:  # stopped by its budget
-                    watch.reason = watch.reason or "the time is up"
+                if names is None:
+                    in_time = False
                     continue
                 tasks = [
                     from_bytes(read_object(place.store, n), f"{place.store}/{n}") for n in names
@@ -129,7 +131,9 @@ def run_on_cluster(
     finally:
         for reference in running:
             ray.cancel(reference, force=True)
-    if failed and not watch.reason:
+    if running or not in_time:
+        watch.reason = watch.reason or "the time is up"
+    if failed:
         lines = "; ".join(f"{job.describe()}: {_first_line(e)}" for job, e in failed.items())
         raise RuntimeError(
             f"{len(failed)} of {len(jobs)} jobs failed, the others are kept: {lines}"

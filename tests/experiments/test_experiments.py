@@ -140,7 +140,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def one_seed(monkeypatch):
-    few = tuple(replace(design, seeds=(0,)) for design in EXPERIMENTS)
+    few = tuple(replace(design, seeds=(0,), together=()) for design in EXPERIMENTS)
     monkeypatch.setattr("lth_tutorial.experiments.EXPERIMENTS", few)
 
 

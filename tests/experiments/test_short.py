@@ -69,7 +69,8 @@ def tiny(design):
             part, **changes, **({"synflow_rounds": 1} if hasattr(part, "synflow_rounds") else {})
         )
 
-    return replace(design, seeds=(0,), parts=tuple(smaller(part) for part in design.parts))
+    parts = tuple(smaller(part) for part in design.parts)
+    return replace(design, seeds=(0,), together=(), parts=parts)
 
 
 @pytest.mark.slow

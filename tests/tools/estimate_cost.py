@@ -90,7 +90,7 @@ def count(design: Experiment) -> Counting:
             module.fit = counting
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            run(replace(design, seeds=design.seeds[:1]), data)
+            run(replace(design, seeds=design.seeds[:1], together=()), data)
     finally:
         for module, fit in zip(modules, before, strict=True):
             module.fit = fit
