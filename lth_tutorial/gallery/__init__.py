@@ -183,7 +183,7 @@ def _papers_table(numbers: list[tuple[PaperNumber, Interval]]) -> str:
     heads = "".join(f'<th scope="col">{h}</th>' for h in ("Quantity", "Paper", "Here"))
     rows = "".join(
         f"<tr><td>{html.escape(_sentence(number.quantity, stop=''))}</td>"
-        f"<td>{html.escape(number.paper)}<small><a href='{number.url}'>"
+        f"<td>{html.escape(number.paper)}<small><a href='{html.escape(number.url)}'>"
         f"{html.escape(number.source)}</a>, {html.escape(number.seen)}</small></td>"
         f"<td>{html.escape(_ours(number, interval))}</td></tr>"
         for number, interval in numbers

@@ -100,7 +100,10 @@ def _controls(table: pd.DataFrame) -> str:
     }
     fields = ""
     for column, options in choices.items():
-        listed = "".join(f'<option value="{key}">{text}</option>' for key, text in options.items())
+        listed = "".join(
+            f'<option value="{html.escape(key)}">{html.escape(text)}</option>'
+            for key, text in options.items()
+        )
         fields += (
             f"<div><label for='filter-{column}'>{column.capitalize()}</label>"
             f"<select id='filter-{column}' name='{column}'>"
