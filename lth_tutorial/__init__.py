@@ -17,7 +17,9 @@ from lth_tutorial import criteria as _criteria
 from lth_tutorial import data as _data
 from lth_tutorial import exercises as check
 from lth_tutorial import explore as _explore
+from lth_tutorial import files as _files
 from lth_tutorial import gallery as _gallery
+from lth_tutorial import locks as _locks
 from lth_tutorial import networks as _networks
 from lth_tutorial import plotting
 from lth_tutorial import pruning as _pruning
@@ -36,6 +38,7 @@ from lth_tutorial.claims import *
 from lth_tutorial.criteria import *
 from lth_tutorial.data import *
 from lth_tutorial.explore import *
+from lth_tutorial.files import *
 from lth_tutorial.gallery import *
 from lth_tutorial.networks import *
 from lth_tutorial.pruning import *
@@ -54,7 +57,9 @@ from lth_tutorial.watch import *
 
 __all__ = ["check", "plotting"]
 __all__ += _watch.__all__
+__all__ += _files.__all__
 __all__ += _runtime.__all__
+__all__ += _locks.__all__
 __all__ += _states.__all__
 __all__ += _data.__all__
 __all__ += _networks.__all__

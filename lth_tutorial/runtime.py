@@ -1,4 +1,4 @@
-"""The machine under the experiment: device, threads, progress bars, versions, files.
+"""The machine under the experiment: device, threads, progress bars, versions.
 
 Every chapter's setup cell calls `limit_threads` and `pick_device`; nothing else in the package
 chooses a device or a number of threads.
@@ -11,20 +11,16 @@ import numbers
 import os
 import platform
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import torch
 
+from lth_tutorial.files import write_atomically as write_atomically
 from lth_tutorial.watch import seen
 
 __version__ = "0.1.0"
 
 __all__ = ["pick_device", "limit_threads", "versions"]
-
-_LONGEST_WRITE_S = 60.0
 
 
 def pick_device() -> torch.device:
@@ -117,39 +113,3 @@ def choose(kind: str, name: object, known: Iterable[str]) -> str:
     nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     raise ValueError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(known)}")
-
-
-def write_atomically(path: str | Path, content: bytes) -> None:
-    """Write a file so that it appears whole or not at all, whatever happens meanwhile.
-
-    Raises:
-        OSError: naming the file, if it cannot be written (a full or read-only disk, say); what was
-            there before is still there.
-    """
-    path, temporary = Path(path), None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp keeps the file to its owner
-        os.replace(temporary, path)
-    except BaseException as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OSError(
-                error.errno, f"cannot write ({error.strerror or error})", str(path)
-            ) from error
-        raise
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes left of files half written; another process may be at work."""
-    for path in folder.glob(".*"):
-        if path.is_file() and time.time() - path.stat().st_mtime > _LONGEST_WRITE_S:
-            path.unlink(missing_ok=True)

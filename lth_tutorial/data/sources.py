@@ -29,6 +29,13 @@ _TORCHVISION = {
 }
 _IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp", ".tif", ".tiff"}
 
+FINGERPRINTS = {
+    "digits": "7ce34f3f582d828f6e7bdad9ba79d65fc0d59ab14cff4b1f4163203bf3b8be84",
+    "mnist": "fd2bdc6784ea49ab8bd6dbeb36b181c3e507106cca76511c891cb7d600b3e3d1",
+}
+"""Of the known data sets, as `load_dataset` returns them by default. (CIFAR's files have checksums
+that torchvision compares whenever it reads them.)"""
+
 Splits = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
@@ -94,6 +101,17 @@ def load_dataset(
 def name_of_folder(folder: str | Path) -> str:
     """Return the name of a folder of images as a data set: a file name on every system."""
     return "folder-" + re.sub(r"[^A-Za-z0-9._-]+", "-", Path(folder).resolve().name)
+
+
+def check_known(data: Dataset) -> None:
+    """Raise a ValueError if a data set has the name of a known one, but other examples."""
+    known = FINGERPRINTS.get(data.name)
+    if known is not None and data.fingerprint != known:
+        raise ValueError(
+            f"these are not the examples of {data.name!r}: their fingerprint is "
+            f"{data.fingerprint[:12]}…, that of {data.name} in its usual split {known[:12]}…; "
+            f"load it anew (by default val), or give your data set another name"
+        )
 
 
 def _read_digits() -> Splits:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from dataclasses import fields
 
 from lth_tutorial.claims import claims
-from lth_tutorial.data.sources import load_dataset, name_of_folder
+from lth_tutorial.data.sources import check_known, load_dataset, name_of_folder
 from lth_tutorial.experiments import EXPERIMENTS, check_same, experiment
 from lth_tutorial.experiments.budget import age_of_process, seconds_of
 from lth_tutorial.experiments.cost import cost_of, in_minutes
@@ -21,13 +22,14 @@ from lth_tutorial.experiments.merging import (
 )
 from lth_tutorial.experiments.status import status, table
 from lth_tutorial.experiments.tickets import has_tickets
+from lth_tutorial.files import check_writable
+from lth_tutorial.locks import only_writer
 from lth_tutorial.results.records import (
-    check_writable,
     load_provenance,
     load_rows,
-    only_writer,
     record_path,
     recorded,
+    records_folder,
 )
 from lth_tutorial.runtime import limit_threads
 
@@ -42,9 +44,22 @@ def main(arguments: list[str] | None = None, *, spent: float = 0.0) -> int:
     options.spent = spent
     try:
         return COMMANDS[options.command](options) or 0
+    except KeyboardInterrupt:
+        command = shlex.join(sys.argv[1:] if arguments is None else arguments)
+        print(where_it_goes_on(options, command), file=sys.stderr)
+        return 130
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def where_it_goes_on(options: argparse.Namespace, arguments: str) -> str:
+    """Return, in two lines, what is left of a run that was stopped, and what continues it."""
+    command = f"python -m lth_tutorial.experiments {arguments}"
+    places = ", ".join(map(str, getattr(options, "begun_in", ())))
+    if not places:
+        return f"stopped before anything was measured; no file was changed\nstart again: {command}"
+    return f"stopped; all but the last seconds of it is in {places}\nit goes on with: {command}"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -199,7 +214,7 @@ def merge(options: argparse.Namespace) -> None:
     said = [line for source in options.sources for line in copy_checkpoints(source, runs_folder())]
     if not found and not said:
         raise ValueError(f"{', '.join(options.sources)}: no finished tasks and no checkpoints")
-    check_writable(options.out)
+    check_writable(records_folder(options.out))
     for name, data, scale in kinds_of(found):
         own = [
             each
@@ -211,7 +226,7 @@ def merge(options: argparse.Namespace) -> None:
             )
             == (name, data, scale)
         ]
-        with only_writer(record_path(name, root=options.out)):
+        with only_writer(record_path(name, root=options.out), wait=0):
             record = growing(experiment(name), scale, data, options.out)
             new, aside = merge_into(record, own, options.prefer)
         print(f"{name}: {new} new tasks, {len(record.tasks)} of {record.size} in all")
@@ -237,7 +252,8 @@ def pack_one(options: argparse.Namespace) -> None:
     check_same(design, about, design.dataset)
     limit_threads()
     data = load_dataset(design.dataset, root=options.root, device=options.device)
-    with only_writer(record_path(options.name, root=options.out)):
+    check_known(data)
+    with only_writer(record_path(options.name, root=options.out), wait=0):
         pack(design, data, rows, options.out, None)
 
 

@@ -17,8 +17,8 @@ from lth_tutorial.runtime import choose
 from lth_tutorial.states import snapshot, state_hash
 from lth_tutorial.tickets.arms import lottery_experiment
 from lth_tutorial.tickets.before_training import METHODS, prune_before_training
-from lth_tutorial.training.checkpoints import within
 from lth_tutorial.training.config import IMPConfig, TrainConfig
+from lth_tutorial.training.identity import within
 
 if TYPE_CHECKING:
     import pandas as pd

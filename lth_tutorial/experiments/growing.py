@@ -15,9 +15,9 @@ from pathlib import Path
 from lth_tutorial.experiments.design import Experiment, groups_of_seeds, scaled
 from lth_tutorial.experiments.running import Job
 from lth_tutorial.experiments.settings import changed_settings, differences
+from lth_tutorial.files import write_atomically
 from lth_tutorial.results.records import load_rows, record_path, recorded, save_rows
 from lth_tutorial.results.tasks import Task, combine, join, split, to_bytes
-from lth_tutorial.runtime import write_atomically
 
 
 @dataclass
@@ -97,6 +97,11 @@ class Growing:
             there = task.rows[column].iloc[0]
             if there != here:
                 found.append(f"{column}: {there!r} there, {here!r} here")
+        there = task.about.get("fingerprint")  # tasks of earlier versions have none
+        known = (each.about.get("fingerprint") for each in self.tasks.values())
+        here = next(filter(None, known), there)
+        if there and there != here:
+            found.append(f"the examples of {self.data}: {there[:12]}… there, {here[:12]}… here")
         if found:
             raise ValueError(
                 f"{source} has tasks of {task.record} that were measured otherwise "

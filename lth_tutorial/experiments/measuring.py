@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import shutil
+import re
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -11,12 +11,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from lth_tutorial.data.dataset import Dataset
-from lth_tutorial.data.sources import load_dataset
+from lth_tutorial.data.sources import check_known, load_dataset
 from lth_tutorial.experiments import command_of, experiment
 from lth_tutorial.experiments.budget import in_words
 from lth_tutorial.experiments.design import Experiment, scaled
 from lth_tutorial.experiments.growing import growing
-from lth_tutorial.experiments.merging import claim_workdir
+from lth_tutorial.experiments.merging import IDENTITY, claim_workdir
 from lth_tutorial.experiments.running import (
     Budget,
     Job,
@@ -28,17 +28,18 @@ from lth_tutorial.experiments.running import (
 )
 from lth_tutorial.experiments.shipping import SHIPPED
 from lth_tutorial.experiments.tickets import has_tickets, pack_tickets
+from lth_tutorial.files import check_writable, remove_run, write_atomically
+from lth_tutorial.locks import only_worker, only_writer
 from lth_tutorial.results.objects import check_place
 from lth_tutorial.results.records import (
-    check_writable,
     load_provenance,
     load_rows,
-    only_writer,
     record_path,
     recorded,
+    records_folder,
 )
-from lth_tutorial.results.tasks import Task
-from lth_tutorial.runtime import choose, limit_threads, write_atomically
+from lth_tutorial.results.tasks import SUFFIX, Task
+from lth_tutorial.runtime import choose, limit_threads
 from lth_tutorial.supermask.shipped import shipped_folder
 from lth_tutorial.variants.shipped import shipped_files
 from lth_tutorial.watch import Watch
@@ -60,13 +61,15 @@ class Run:
 
     def open(self, stack: ExitStack) -> None:
         """Keep other runs away, and take in what was finished before."""
-        check_writable(self.options.out)
-        stack.enter_context(only_writer(record_path(self.design.name, root=self.options.out)))
-        stack.enter_context(only_writer(self.workdir))
+        check_writable(records_folder(self.options.out))
+        record = record_path(self.design.name, root=self.options.out)
+        stack.enter_context(only_writer(record, wait=0))
+        stack.enter_context(only_worker(self.workdir, wait=0))
         if self.workdir.exists() and any(self.workdir.glob("part_*")):
             print(f"continuing from {self.workdir}")
         claim_workdir(self.workdir, self.design, self.options.scale, self.data.name)
         check_place(self.store)
+        self.options.begun_in = [*getattr(self.options, "begun_in", []), self.workdir]
         found = [(str(self.store), t) for t in finished_tasks(self.store, self.design)]
         if found:
             self.record.add(found)
@@ -89,7 +92,7 @@ class Run:
         ship(self.design, self.options.out, job.folder(self.workdir))
         is_ours = self.options.workdir is None
         if is_ours and not getattr(job.part, "packed", ()):
-            shutil.rmtree(job.folder(self.workdir), ignore_errors=True)
+            remove_job(job.folder(self.workdir))
 
     def close(self) -> None:
         """Pack tickets of a record that is complete, and remove the folder it was made in."""
@@ -102,7 +105,10 @@ class Run:
             else:
                 print(f"this packs the best tickets: pack {self.design.name}")
         if self.options.workdir is None:
-            shutil.rmtree(self.workdir)
+            for folder in self.workdir.glob("part_*"):
+                remove_job(folder)
+            remove_run(self.workdir / "tasks", also=rf".*{re.escape(SUFFIX)}")
+            remove_run(self.workdir, also=re.escape(IDENTITY))
 
     def _packed(self) -> list[Path]:
         parts = scaled(self.design, 1).parts
@@ -130,6 +136,7 @@ def run_all(options: argparse.Namespace) -> int:
                 # On a cluster the nodes hold the device, not this machine.
                 device = options.device if options.ray is None else "cpu"
                 loaded[name] = load_dataset(name, root=options.root, device=device)
+                check_known(loaded[name])
             runs[design.name] = Run(design, loaded[name], options)
             runs[design.name].open(stack)
         for run in runs.values():
@@ -215,6 +222,12 @@ def workdir_of(design: Experiment, data: str, scale: float, options: argparse.Na
 def runs_folder() -> Path:
     """Return the folder of all working directories that nobody named."""
     return Path.home() / ".cache" / "lth_tutorial" / "runs"
+
+
+def remove_job(folder: Path) -> None:
+    """Remove what a job wrote into its folder, and nothing else."""
+    remove_run(folder / SHIPPED, also=".*")
+    remove_run(folder, also=r"clock\.json")
 
 
 def ship(design: Experiment, out: str | None, folder: Path) -> None:

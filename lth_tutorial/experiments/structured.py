@@ -20,9 +20,9 @@ from lth_tutorial.structured.experiment import structured_experiment
 from lth_tutorial.structured.scratch import stretched
 from lth_tutorial.tickets.arms import OTHER_INITIALIZATION, model_builder
 from lth_tutorial.tickets.lottery import converged, rewind_
-from lth_tutorial.training.checkpoints import within
 from lth_tutorial.training.config import IMPConfig, TrainConfig
 from lth_tutorial.training.evaluation import evaluate
+from lth_tutorial.training.identity import within
 from lth_tutorial.training.replicates import train_replicates
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from lth_tutorial.supermask import SupermaskConfig
 from lth_tutorial.supermask.comparison import ARMS, WEIGHTS, draw_models
 from lth_tutorial.supermask.packed import save_ticket
 from lth_tutorial.supermask.search import train_supermasks
-from lth_tutorial.supermask.shipped import SUFFIX
-from lth_tutorial.training.checkpoints import within
+from lth_tutorial.supermask.shipped import SUFFIX, ticket_name
+from lth_tutorial.training.identity import within
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,13 +59,12 @@ def pack_tickets(
                 workdir=within(workdir, f"part_{i}", arm, "round_1"),
             )  # fmt: skip
             place = seeds.index(best)
-            file = f"{data.name}-{part.model}-{arm}".replace("_", "-")
-            paths.append(folder / f"{file}{SUFFIX}")
             about = {
                 "record": design.name, "data": data.name, "network": part.model, "arm": arm,
                 "batch_norm": part.batch_norm, "n": int(own.count()),
                 "weights": sum(mask.numel() for mask in found[place].mask.values()),
             }  # fmt: skip
+            paths.append(folder / f"{ticket_name(about)}{SUFFIX}")
             save_ticket(
                 paths[-1], models[place], found[place], init=WEIGHTS[part.weights], seed=best,
                 init_keep=init_keep, about=about,

@@ -8,6 +8,7 @@ in `networks.weights`: matrices and kernels, no biases, norms or tables.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -15,10 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from lth_tutorial.data.dataset import Dataset, generator_for
+from lth_tutorial.files import (
+    UncheckedFileWarning,
+    as_safetensors,
+    read_tensors,
+    sealed,
+    unsealed,
+    write_atomically,
+)
 from lth_tutorial.networks.parametrized import allow_empty_rows_
 from lth_tutorial.networks.weights import prunable_weights, warn_of_left_out
 from lth_tutorial.runtime import choose
-from lth_tutorial.states import State
+from lth_tutorial.states import State, state_hash
 
 Mask = dict[str, Tensor]
 """Parameter name to boolean tensor, True = kept."""
@@ -161,30 +170,59 @@ def shuffle_within_layers(mask: Mask, seed: int) -> Mask:
 
 
 def save_mask(mask: Mask, path: str | Path) -> None:
-    """Write a mask to a safetensors file; the file appears whole or not at all."""
-    from safetensors.torch import save
+    """Write a mask to a safetensors file; the file appears whole or not at all.
 
-    from lth_tutorial.runtime import write_atomically
+    Names, their order and all bits are under a checksum.
 
-    write_atomically(path, save({name: kept.contiguous() for name, kept in mask.items()}))
+    Raises:
+        TypeError, ValueError: if this is no mask, or it could not be loaded again (a name that is
+            no text, say). Nothing is written then.
+        OSError: if the file cannot be written.
+    """
+    check_boolean(mask)
+    try:
+        header = {"kind": "mask", "names": list(mask), "digest": state_hash(mask)}
+        raw = as_safetensors(mask, sealed(header))
+        _mask_in(raw, "the mask")
+    except Exception as error:  # of several kinds, according to what is odd about a name
+        raise ValueError(f"this mask could not be loaded again: {error}") from error
+    write_atomically(path, raw)
 
 
 def load_mask(path: str | Path) -> Mask:
-    """Return the mask that `save_mask` wrote, on the CPU.
+    """Return the mask that `save_mask` wrote, on the CPU, its layers in their order.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is not a mask, or damaged.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
 
-    raw = Path(path).read_bytes()
-    try:
-        mask = load(raw)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or not a safetensors file: {error}") from error
-    wrong = [name for name, kept in mask.items() if kept.dtype != torch.bool]
-    if wrong or not mask:
-        raise ValueError(f"{path} is not a mask: {wrong or 'it'} holds no boolean tensor")
+    Warns:
+        UncheckedFileWarning: if an earlier version wrote the file, without a checksum.
+    """
+    mask, checked = _mask_in(Path(path).read_bytes(), str(path))
+    if not checked:
+        text = f"{path} was written without a checksum and is taken as it stands; "
+        warnings.warn(text + "save_mask gives it one", UncheckedFileWarning, stacklevel=2)
     return mask
+
+
+def _mask_in(raw: bytes, where: str) -> tuple[Mask, bool]:
+    """Return the mask in the bytes of a file, and whether it was under a checksum."""
+    try:
+        metadata, mask = read_tensors(raw)
+        header = unsealed(metadata)
+    except ValueError as error:
+        raise ValueError(f"{where} is damaged: {error}") from error
+    wrong = [name for name, kept in mask.items() if kept.dtype != torch.bool]
+    other = header is not None and header.get("kind") != "mask"
+    if wrong or other or not mask:
+        raise ValueError(
+            f"{where} is not a mask: {', '.join(wrong) or 'it'} holds no boolean tensor"
+        )
+    if any(int(kept.view(torch.uint8).max()) > 1 for kept in mask.values() if kept.numel()):
+        raise ValueError(f"{where} is damaged: a byte is neither True nor False")
+    if header is None:
+        return mask, False
+    if state_hash(mask) != header["digest"] or set(header["names"]) != set(mask):
+        raise ValueError(f"{where} is damaged: the mask is not what was saved")
+    return {name: mask[name] for name in header["names"]}, True

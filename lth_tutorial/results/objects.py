@@ -6,9 +6,10 @@ of machines can write into one place.
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
-from lth_tutorial.runtime import write_atomically
+from lth_tutorial.files import check_writable, write_atomically
 
 
 def is_remote(place: str | Path) -> bool:
@@ -58,13 +59,13 @@ def write_object(place: str | Path, name: str, content: bytes) -> None:
 
 def check_place(place: str | Path) -> None:
     """Raise an OSError or ValueError, naming the place, unless objects can be written there."""
-    name = ".can-this-be-written"
+    if not is_remote(place):
+        check_writable(place)
+        return
+    name = f".can-this-be-written-{secrets.token_hex(8)}"
     write_object(place, name, b"")
-    if is_remote(place):
-        system, root = _system(place)
-        system.rm_file(f"{root}/{name}")
-    else:
-        (Path(place) / name).unlink()
+    system, root = _system(place)
+    system.rm_file(f"{root}/{name}")
 
 
 def _system(place: str | Path):

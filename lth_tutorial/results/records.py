@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import os
+import re
+import warnings
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lth_tutorial.runtime import write_atomically
+from lth_tutorial.files import UncheckedFileWarning, write_atomically
+from lth_tutorial.locks import only_writer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,8 +27,12 @@ COLUMNS = (
     "record", "data", "arm", "seed", "round", "step", "density", "metric", "value", "scale",
 )  # fmt: skip
 PROVENANCE = ("command", "commit", "versions", "device", "date", "wall_time_s", "seeds")
-SCHEMA = 1
+SCHEMA = 2
+"""Of the provenance. Schema 1 had no checksum of its own, nor the name of its record."""
 KEYS = ("arm", "seed", "round", "density")
+_OWN_KEYS = ("schema", "record", "sha256", "checksum")  # of NAME.json; written by `save_rows`
+_NAME = re.compile(r"\w[\w.+-]{0,99}")
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # in Windows
 
 
 def lengthen(rows: pd.DataFrame, *, record: str, data: str, scale: float = 1.0) -> pd.DataFrame:
@@ -84,15 +91,23 @@ def save_rows(
 ) -> Path:
     """Write a record: rows as NAME.csv and their provenance as NAME.json; return the CSV's path.
 
+    Whatever moment a kill comes, the record that was there can be read, or the new one.
+
     Args:
         rows: long rows with the columns of `COLUMNS`.
-        provenance: how they came about; all keys of `PROVENANCE`.
+        name: a plain file name: letters, digits, and "-_.+" behind the first of them.
+        provenance: how they came about; all keys of `PROVENANCE`. That of another record may be
+            passed on: its checksums are made anew.
         root: folder; default the package's own records.
 
     Raises:
-        ValueError: if columns or provenance keys are missing, a measurement occurs twice, or
-            there are no rows. Nothing is written then.
+        ValueError: if columns or provenance keys are missing, a measurement occurs twice, there
+            are no rows, the provenance is no JSON, the name is no plain file name, or a file of
+            that name stands there that is no record. Nothing is written then.
+        RuntimeError: if another process is writing the record.
+        OSError: if the files cannot be written; what was there stays.
     """
+    path = record_path(name, root=root)
     missing = [c for c in COLUMNS if c not in rows] + [k for k in PROVENANCE if k not in provenance]
     if missing:
         raise ValueError(f"record {name!r} lacks {', '.join(missing)}")
@@ -101,10 +116,28 @@ def save_rows(
         raise ValueError(f"record {name!r} has no rows, or says something twice")
     text = rows[list(COLUMNS)].to_csv(index=False, float_format="%.6g", lineterminator="\n")
     table = text.encode()
-    about = {"schema": SCHEMA, "sha256": hashlib.sha256(table).hexdigest(), **provenance}
-    path = record_path(name, root=root)
-    write_atomically(path, table)
-    write_atomically(path.with_suffix(".json"), (json.dumps(about, indent=2) + "\n").encode())
+    about = {"schema": SCHEMA, "record": name, "sha256": hashlib.sha256(table).hexdigest()}
+    about |= {key: value for key, value in provenance.items() if key not in _OWN_KEYS}
+    try:
+        about = json.loads(json.dumps(about))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the provenance of record {name!r} is no JSON: {error}") from error
+    about["checksum"] = _checksum(about)
+    _check_no_other_files(path)
+    with only_writer(path):
+        _finish(path)
+        # First the new table beside the old one, then the provenance, which decides between them.
+        staged = _staged(path, about["sha256"])
+        write_atomically(staged, table)
+        try:
+            content = (json.dumps(about, indent=2) + "\n").encode()
+            write_atomically(path.with_suffix(".json"), content)
+        except BaseException:
+            staged.unlink(missing_ok=True)
+            raise
+        os.replace(staged, path)
+        for left in path.parent.glob(f".{path.name}.*.lth-next"):  # of writers that were killed
+            left.unlink(missing_ok=True)
     return path
 
 
@@ -114,16 +147,25 @@ def load_rows(name: str, *, root: str | Path | None = None) -> pd.DataFrame:
     Raises:
         FileNotFoundError: if the record has not been run; lists those that have.
         ValueError: if its files are damaged, do not belong together, or have another schema.
+
+    Warns:
+        UncheckedFileWarning: if an earlier version wrote its provenance without a checksum.
     """
+    import io
+
     import pandas as pd
 
-    provenance = load_provenance(name, root=root)
     path = record_path(name, root=root)
-    table = path.read_bytes()
-    if hashlib.sha256(table).hexdigest() != provenance.get("sha256"):
-        raise ValueError(f"{path} is not the table that {name}.json describes: damaged or edited")
+    for _ in range(3):  # another process may write it between the two files
+        provenance = load_provenance(name, root=root)
+        table = _read_table(path, provenance)
+        if table is not None:
+            break
+    else:
+        state = "damaged or edited" if path.exists() else "it is missing"
+        raise ValueError(f"{path} is not the table that {name}.json describes: {state}")
     integers = dict.fromkeys(("seed", "round", "step"), "Int64")
-    rows = pd.read_csv(path, dtype={"arm": str, **integers})
+    rows = pd.read_csv(io.BytesIO(table), dtype={"arm": str, **integers})
     if tuple(rows.columns) != COLUMNS:
         raise ValueError(f"{path} has columns {list(rows.columns)}; expected {list(COLUMNS)}")
     rows.attrs["provenance"] = provenance
@@ -135,67 +177,112 @@ def load_provenance(name: str, *, root: str | Path | None = None) -> dict:
 
     Raises:
         FileNotFoundError: if the record has not been run.
-        ValueError: if the file is damaged or has another schema.
+        ValueError: if the file is damaged, was renamed or has another schema.
+
+    Warns:
+        UncheckedFileWarning: if an earlier version wrote it, without a checksum.
     """
-    path = _records(root) / f"{name}.json"
+    path = record_path(name, root=root).with_suffix(".json")
     if not path.is_file():
         known = ", ".join(recorded(root=root)) or "none"
         raise FileNotFoundError(f"record {name!r} is not yet run; recorded so far: {known}")
     try:
-        provenance = json.loads(path.read_text())
+        about = json.loads(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    if provenance.get("schema") != SCHEMA:
+    if not isinstance(about, dict):
+        raise ValueError(f"{path} is damaged, or no record of this package: it holds no object")
+    if about.get("schema") not in (1, SCHEMA):
         raise ValueError(
-            f"{path} has schema {provenance.get('schema')!r}; this version of lth_tutorial reads "
-            f"schema {SCHEMA}: use the version that wrote it ({_writer(provenance)}), or measure "
+            f"{path} has schema {about.get('schema')!r}; this version of lth_tutorial reads "
+            f"schema {SCHEMA}: use the version that wrote it ({_writer(about)}), or measure "
             f"the record anew: python -m lth_tutorial.experiments run {name}"
         )
-    return provenance
+    if about["schema"] == 1 and "checksum" not in about:
+        text = f"{path} was written without a checksum and is taken as it stands; "
+        warnings.warn(text + "save_rows gives it one", UncheckedFileWarning, stacklevel=2)
+        return about
+    if about.get("checksum") != _checksum(about):
+        raise ValueError(f"{path} is damaged or edited: it does not have its checksum")
+    if about.get("record", name) != name:
+        raise ValueError(
+            f"{path} is the provenance of record {about['record']!r}: it was renamed or exchanged"
+        )
+    return about
 
 
 def record_path(name: str, *, root: str | Path | None = None) -> Path:
-    """Return where the rows of a record stand, or would stand."""
-    return _records(root) / f"{name}.csv"
+    """Return where the rows of a record stand, or would stand.
+
+    Raises:
+        ValueError: if the name is no plain file name.
+    """
+    plain = isinstance(name, str) and _NAME.fullmatch(name) and not _RESERVED.fullmatch(name)
+    if not plain or name.endswith("."):
+        raise ValueError(
+            f"the name of a record is a plain file name of letters, digits and '-_.+', such as "
+            f"'digits-winning-tickets'; got {name!r}"
+        )
+    return records_folder(root) / f"{name}.csv"
 
 
 def recorded(*, root: str | Path | None = None) -> list[str]:
     """Return the names of the records that have been run."""
-    folder = _records(root)
-    return sorted(path.stem for path in folder.glob("*.json")) if folder.is_dir() else []
+    folder = records_folder(root)
+    found = sorted(path.stem for path in folder.glob("*.json")) if folder.is_dir() else []
+    return [name for name in found if _NAME.fullmatch(name) and _has_table(folder, name)]
 
 
-def check_writable(root: str | Path | None) -> None:
-    """Raise an OSError, naming the folder, unless a record can be written there."""
-    write_atomically(_records(root) / ".probe", b"")
-    (_records(root) / ".probe").unlink()
+def _has_table(folder: Path, name: str) -> bool:
+    """Return whether a table stands beside a JSON file, or waits to: it may be another's file."""
+    return (folder / f"{name}.csv").is_file() or any(folder.glob(f".{name}.csv.*.lth-next"))
 
 
-@contextmanager
-def only_writer(path: str | Path) -> Iterator[None]:
-    """Keep a file or folder to this process while the context lasts, or until it is killed.
+def _read_table(path: Path, provenance: Mapping) -> bytes | None:
+    """Return the table that a provenance describes, or None if there is none."""
+    digest = str(provenance.get("sha256"))
+    for place in (path, _staged(path, digest)):
+        table = place.read_bytes() if place.is_file() else b""
+        if hashlib.sha256(table).hexdigest() == digest:
+            return table
+    return None
 
-    Raises:
-        RuntimeError: naming the file or folder, if another process holds it.
-        OSError: if its folder cannot be written.
-    """
-    from filelock import FileLock, Timeout
 
-    path = Path(path).resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name}.lock")
+def _finish(path: Path) -> None:
+    """Put the table in its place that a killed writer had announced."""
     try:
-        held = FileLock(lock).acquire(timeout=0)
-    except Timeout:
-        raise RuntimeError(
-            f"another run is writing {path}; wait until it ends, or name other folders with "
-            f"--out and --workdir"
-        ) from None
-    with held:
+        staged = _staged(path, json.loads(path.with_suffix(".json").read_bytes())["sha256"])
+    except FileNotFoundError:
+        return
+    if staged.is_file():
+        os.replace(staged, path)
+
+
+def _staged(path: Path, digest: str) -> Path:
+    return path.with_name(f".{path.name}.{digest[:16]}.lth-next")
+
+
+def _checksum(about: Mapping) -> str:
+    text = json.dumps({k: v for k, v in about.items() if k != "checksum"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_no_other_files(path: Path) -> None:
+    """Raise a ValueError if somebody's own files stand where a record is to be written."""
+    about = path.with_suffix(".json")
+    if not about.is_file():
+        found = [each for each in (path, about) if each.exists()]
+    else:
         try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+            known = json.loads(about.read_bytes())
+        except ValueError:
+            known = None
+        found = [] if isinstance(known, dict) and {"schema", "sha256"} <= set(known) else [about]
+    if found:
+        raise ValueError(
+            f"{found[0]} is no record of this package, and would be overwritten; name another "
+            f"record or root"
+        )
 
 
 def _writer(provenance: Mapping) -> str:
@@ -204,5 +291,6 @@ def _writer(provenance: Mapping) -> str:
     return f"lth_tutorial {version}, commit {provenance.get('commit', 'unknown')}"
 
 
-def _records(root: str | Path | None) -> Path:
+def records_folder(root: str | Path | None) -> Path:
+    """Return the folder of the package's own records, or the one that is asked for."""
     return Path(str(files("lth_tutorial") / "_data" / "records")) if root is None else Path(root)

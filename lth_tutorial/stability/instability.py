@@ -16,14 +16,15 @@ import torch
 from torch import nn
 
 from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.locks import one_writer
 from lth_tutorial.pruning.masks import Mask
 from lth_tutorial.runtime import choose, is_whole, progress_bar
 from lth_tutorial.stability.connectivity import BatchNorm, barrier, check_points
 from lth_tutorial.states import State
 from lth_tutorial.tickets.arms import model_builder
 from lth_tutorial.tickets.lottery import converged, train_all
-from lth_tutorial.training.checkpoints import within
 from lth_tutorial.training.config import TrainConfig
+from lth_tutorial.training.identity import within
 from lth_tutorial.training.outcome import TrainResult
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ BRANCH = 10_000_000
 """Times (1 + number of the branch), added to a seed to draw a branch's own order of the data."""
 
 
+@one_writer
 def instability(
     model: str | Callable[[int], nn.Module],
     data: Dataset,

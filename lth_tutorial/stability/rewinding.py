@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.locks import one_writer
 from lth_tutorial.pruning.masks import density
 from lth_tutorial.runtime import choose, is_whole, progress_bar
 from lth_tutorial.stability.connectivity import BatchNorm
@@ -27,8 +28,8 @@ from lth_tutorial.tickets.lottery import (
     round_folder,
     steps_of_arm,
 )
-from lth_tutorial.training.checkpoints import within
 from lth_tutorial.training.config import IMPConfig, TrainConfig
+from lth_tutorial.training.identity import within
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 ARMS = ("ticket", "reinit", "random")
 
 
+@one_writer
 def rewinding_experiment(
     model: str | Callable[[int], nn.Module],
     data: Dataset,

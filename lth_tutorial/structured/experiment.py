@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.locks import one_writer
 from lth_tutorial.pruning.masks import density
 from lth_tutorial.pruning.prune import LayerCollapseWarning, Scope, prune
 from lth_tutorial.runtime import choose, progress_bar
@@ -25,9 +26,9 @@ from lth_tutorial.structured.scratch import scratch
 from lth_tutorial.structured.units import all_units, unit_groups, unit_scores
 from lth_tutorial.tickets.arms import model_builder
 from lth_tutorial.tickets.lottery import converged
-from lth_tutorial.training.checkpoints import claim_folder, describe_model, within
 from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.evaluation import evaluate
+from lth_tutorial.training.identity import claim_folder, describe_model, within
 from lth_tutorial.training.outcome import TrainResult
 from lth_tutorial.training.replicates import train_replicates
 
@@ -39,6 +40,7 @@ BUDGET_OF = {"scratch_e": "epochs", "scratch_b": "flops"}
 ARMS = ("units_l1", "units_random", "scratch_e", "scratch_b")
 
 
+@one_writer
 def structured_experiment(
     model: str | Callable[[int], nn.Module],
     data: Dataset,

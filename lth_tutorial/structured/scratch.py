@@ -15,12 +15,13 @@ from typing import Literal
 from torch import Tensor, nn
 
 from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.locks import one_writer
 from lth_tutorial.networks.build import reinitialize
 from lth_tutorial.runtime import choose
 from lth_tutorial.structured.cost import flops
 from lth_tutorial.tickets.arms import OTHER_INITIALIZATION
-from lth_tutorial.training.checkpoints import within
 from lth_tutorial.training.config import TrainConfig
+from lth_tutorial.training.identity import within
 from lth_tutorial.training.outcome import TrainResult
 from lth_tutorial.training.replicates import train_replicates
 
@@ -71,6 +72,7 @@ def stretched(config: TrainConfig, factor: float) -> TrainConfig:
     )
 
 
+@one_writer
 def scratch(
     models: Sequence[nn.Module],
     data: Dataset,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from torch import nn
 
 from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.locks import one_writer
 from lth_tutorial.networks.layers import with_batch_norm
 from lth_tutorial.pruning.masks import density
 from lth_tutorial.runtime import choose, is_whole, progress_bar
@@ -17,9 +18,9 @@ from lth_tutorial.supermask.design import SupermaskConfig, check_design
 from lth_tutorial.supermask.frozen import kaiming_normal_, signed_constant_
 from lth_tutorial.supermask.search import Supermask, train_supermasks
 from lth_tutorial.tickets.arms import model_builder
-from lth_tutorial.training.checkpoints import within
 from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.evaluation import evaluate
+from lth_tutorial.training.identity import within
 from lth_tutorial.training.outcome import TrainResult
 from lth_tutorial.training.replicates import train_replicates
 
@@ -41,6 +42,7 @@ ARMS: dict[str, dict] = {
 WEIGHTS = {"signed_constant": signed_constant_, "kaiming_normal": kaiming_normal_}
 
 
+@one_writer
 def supermask_experiment(
     model: str | Callable[[int], nn.Module],
     data: Dataset,

@@ -9,8 +9,6 @@ weights are inside: a file gives the same network again, or an error that says w
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lth_tutorial.files import as_safetensors, read_tensors, sealed, unsealed, write_atomically
 from lth_tutorial.networks.layers import with_sign_activations
-from lth_tutorial.runtime import choose, write_atomically
+from lth_tutorial.runtime import choose
 from lth_tutorial.states import State, state_hash
 from lth_tutorial.supermask.design import SupermaskConfig
 from lth_tutorial.supermask.frozen import kaiming_normal_, maskable_weights, signed_constant_
@@ -87,8 +86,6 @@ def save_ticket(
             written then.
         OSError: if the file cannot be written; it appears whole or not at all.
     """
-    from safetensors.torch import save
-
     name = getattr(init, "__name__", str(init))
     if INITIALIZATIONS.get(name) is not init:
         raise ValueError(
@@ -100,17 +97,22 @@ def save_ticket(
     supermask = _on_cpu(supermask)
     plain = {n: t for n, t in supermask.others.items() if not _is_default(n, t)}
     tensors = {f"{_MASK}{n}": _pack(m) for n, m in supermask.mask.items()}
-    tensors |= {f"{_OTHER}{n}": t.contiguous() for n, t in plain.items()}
+    tensors |= {f"{_OTHER}{n}": t for n, t in plain.items()}
     tensors[_GAINS] = torch.tensor([supermask.gains[n] for n in supermask.mask])
     effective = effective_weights(weights, supermask) | supermask.others
-    header = json.dumps({
+    header = {
         "version": VERSION, **recipe, "design": asdict(supermask.design),
         "shapes": {n: list(m.shape) for n, m in supermask.mask.items()},
         "others": {n: [list(t.shape), str(t.dtype)] for n, t in supermask.others.items()},
         "accuracy": supermask.accuracy, "weights_hash": supermask.weights_hash,
         "effective_hash": state_hash(effective), "about": dict(about or {}),
-    })  # fmt: skip
-    raw = save(tensors, {"header": header, "sha256": hashlib.sha256(header.encode()).hexdigest()})
+        "digest": state_hash(tensors),
+    }  # fmt: skip
+    try:
+        raw = as_safetensors(tensors, sealed(header))
+        _network_in(raw, "the ticket", model)
+    except Exception as error:  # of several kinds, according to what is odd
+        raise ValueError(f"this ticket could not be loaded again: {error}") from error
     write_atomically(path, raw)
     mask_bytes = sum(t.numel() for n, t in tensors.items() if n.startswith(_MASK))
     dense = sum(t.numel() * t.element_size() for t in effective.values())
@@ -134,7 +136,11 @@ def load_ticket(path: str | Path, model: nn.Module) -> nn.Module:
         ValueError: if the file is truncated, altered or no packed ticket, of a newer version, of
             another architecture, or its seed does not give its weights.
     """
-    header, tensors = read_ticket(path)
+    return _network_in(_bytes_of(path), str(path), model)
+
+
+def _network_in(raw: bytes, path: str, model: nn.Module) -> nn.Module:
+    header, tensors = _ticket_in(raw, path)
     network = copy.deepcopy(model)
     design = SupermaskConfig(**header["design"])
     if design.binary_activations:
@@ -181,27 +187,36 @@ def read_ticket(path: str | Path) -> tuple[dict, State]:
     Raises:
         FileNotFoundError, ValueError: as `load_ticket`.
     """
-    from safetensors import SafetensorError, safe_open
+    return _ticket_in(_bytes_of(path), str(path))
 
-    if not Path(path).exists():
+
+def _bytes_of(path: str | Path) -> bytes:
+    if not Path(path).is_file():
         raise FileNotFoundError(f"there is no packed ticket {path}")
+    return Path(path).read_bytes()
+
+
+def _ticket_in(raw: bytes, where: str) -> tuple[dict, State]:
+    """Return header and tensors in the bytes of a file, checked."""
     try:
-        with safe_open(path, "pt") as file:
-            found = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or truncated: {error}") from error
-    text = found.get("header", "")
-    if not text:
-        raise ValueError(f"{path} is no packed ticket: its header names no recipe")
-    if hashlib.sha256(text.encode()).hexdigest() != found.get("sha256"):
-        raise ValueError(f"{path} is damaged: its header was altered")
-    header = json.loads(text)
+        metadata, tensors = read_tensors(raw)
+        header = unsealed(metadata)
+    except ValueError as error:
+        raise ValueError(f"{where} is damaged or truncated: {error}") from error
+    if header is None or "version" not in header:
+        raise ValueError(f"{where} is no packed ticket: its header names no recipe")
     if header["version"] != VERSION:
         raise ValueError(
-            f"{path} is a packed ticket of version {header['version']}; this package reads "
+            f"{where} is a packed ticket of version {header['version']}; this package reads "
             f"version {VERSION}: use the version of the package that wrote it"
         )
+    needed = {_GAINS, *(f"{_MASK}{name}" for name in header["shapes"])}
+    known = needed | {f"{_OTHER}{name}" for name in header["others"]}
+    # The first tickets had no digest; the hash of the effective weights covers their bits.
+    if not needed <= set(tensors) <= known or header.get("digest") not in (
+        None, state_hash(tensors),
+    ):  # fmt: skip
+        raise ValueError(f"{where} is damaged: its tensors are not those that were saved")
     return header, tensors
 
 
@@ -238,4 +253,5 @@ def _default(name: str) -> float:
 
 
 def _is_default(name: str, tensor: Tensor) -> bool:
-    return bool((tensor == _default(name)).all())
+    expected = torch.full_like(tensor, _default(name))
+    return state_hash({name: tensor}) == state_hash({name: expected})  # −0 is not 0

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.locks import one_writer
 from lth_tutorial.networks.layers import with_sign_activations
 from lth_tutorial.pruning.masks import Mask, Scores, check_mask
 from lth_tutorial.pruning.prune import LayerCollapseWarning, Scope
@@ -25,11 +26,11 @@ from lth_tutorial.supermask.frozen import maskable_weights
 from lth_tutorial.supermask.group import SCORE, MaskedGroup
 from lth_tutorial.supermask.weights import signs
 from lth_tutorial.training.branches import can_branch
-from lth_tutorial.training.checkpoints import claim_folder, describe_model, within
 from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.evaluation import evaluate_group
 from lth_tutorial.training.failures import Tick, in_parts
 from lth_tutorial.training.groups import can_stack
+from lth_tutorial.training.identity import claim_folder, describe_model, within
 from lth_tutorial.training.loop import fit
 from lth_tutorial.training.outcome import DivergenceWarning, divergence_message
 
@@ -163,6 +164,7 @@ def learned_supermask(
     return _search_one(model, data, design, config, seed, data_seed, workdir)
 
 
+@one_writer
 def train_supermasks(
     models: Sequence[nn.Module],
     data: Dataset,

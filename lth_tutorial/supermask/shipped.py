@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,10 +67,18 @@ def load_shipped_ticket(name: str) -> nn.Module:
     known = _files()
     path = known[choose("packed ticket", name, known)]
     about = read_ticket(path)[0]["about"]
+    if ticket_name(about) != name:
+        raise ValueError(f"{path} holds the ticket {ticket_name(about)!r}: files were exchanged")
     # Other data sets have the shapes that `build_model` takes by default.
     data = load_dataset("digits") if about["data"] == "digits" else None
     model = build_model(about["network"], seed=0, data=data)
     return load_ticket(path, with_batch_norm(model) if about["batch_norm"] else model)
+
+
+def ticket_name(about: Mapping[str, str]) -> str:
+    """Return the name of a packed ticket, a plain file name, from what its header says."""
+    text = f"{about['data']}-{about['network']}-{about['arm']}".replace("_", "-")
+    return re.sub(r"[^\w.+-]", "-", text)
 
 
 def _files() -> dict[str, Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,21 +10,18 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.files import remove_run
+from lth_tutorial.locks import one_writer
 from lth_tutorial.pruning.masks import dense_mask, density, masked_state, shuffle_within_layers
 from lth_tutorial.runtime import is_whole, progress_bar
 from lth_tutorial.states import State
 from lth_tutorial.supermask.zhou import large_final_mask, replace_kept, rescale_kept
 from lth_tutorial.tickets.arms import model_builder
 from lth_tutorial.tickets.lottery import IMPRound, imp_rounds, train_all
-from lth_tutorial.training.checkpoints import (
-    claim_folder,
-    describe_model,
-    read_checked_json,
-    within,
-    write_checked_json,
-)
+from lth_tutorial.training.checkpoints import read_checked_json, write_checked_json
 from lth_tutorial.training.config import IMPConfig, TrainConfig
 from lth_tutorial.training.evaluation import evaluate
+from lth_tutorial.training.identity import claim_folder, describe_model, within
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +39,7 @@ RETRAINED = {
 UNTRAINED = ("large_final", "same_sign", "random")
 
 
+@one_writer
 def signs_experiment(
     model: str | Callable[[int], nn.Module],
     data: Dataset,
@@ -95,7 +92,7 @@ def _one_seed(build, data, config, imp, seed: int, on_step, folder: Path | None)
         settings = {"train": config, "imp": asdict(imp), "data": data.fingerprint, "seed": seed}
         settings["model"] = describe_model(build(seed))
         identity = claim_folder(folder, settings)
-        done = read_checked_json(folder / "rows.json", identity)
+        done = read_checked_json(folder / "rows.json", identity, what="rows")
         if done is not None:
             return done
     models = {seed: build(seed)}
@@ -110,10 +107,9 @@ def _one_seed(build, data, config, imp, seed: int, on_step, folder: Path | None)
         )
         rows += _untrained(models[seed], data, seed, dense, ticket[seed])
     if folder is not None:
-        write_checked_json(folder / "rows.json", identity, rows)
-        for child in folder.iterdir():
-            if child.is_dir():
-                shutil.rmtree(child)
+        write_checked_json(folder / "rows.json", identity, rows, what="rows")
+        for name in ("ticket", *(f"round_{index}" for index in range(1, imp.rounds + 1))):
+            remove_run(folder / name)
     return rows
 
 

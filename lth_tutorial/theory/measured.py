@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from lth_tutorial.data.dataset import Dataset, generator_for
+from lth_tutorial.locks import one_writer
 from lth_tutorial.pruning.masks import apply_mask_, density, shuffle_within_layers
 from lth_tutorial.runtime import choose, is_whole, progress_bar
 from lth_tutorial.theory.construction import check_imitation, output_error, prune_random_network
 from lth_tutorial.theory.subsets import best_single, best_subset, random_products
-from lth_tutorial.training.checkpoints import within
 from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.evaluation import evaluate
+from lth_tutorial.training.identity import within
 from lth_tutorial.training.replicates import train_replicates
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def subset_sum_experiment(
     return pd.DataFrame(rows)
 
 
+@one_writer
 def imitation_experiment(
     model: Callable[[int], nn.Sequential],
     data: Dataset,

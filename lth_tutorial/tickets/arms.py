@@ -7,7 +7,6 @@ of a seed trains equally long on the same batches; one row per arm, seed and rou
 from __future__ import annotations
 
 import itertools
-import shutil
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,6 +17,8 @@ from torch import nn
 
 from lth_tutorial.criteria import magnitude_scores
 from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.files import remove_run
+from lth_tutorial.locks import one_writer
 from lth_tutorial.networks.build import build_model
 from lth_tutorial.pruning.masks import Criterion, Mask, Scores, shuffle_within_layers
 from lth_tutorial.pruning.prune import prune_like
@@ -37,15 +38,11 @@ from lth_tutorial.tickets.lottery import (
 )
 from lth_tutorial.tickets.measures import rows_of
 from lth_tutorial.tickets.together import Arm, Results, train_arms
-from lth_tutorial.training.checkpoints import (
-    claim_folder,
-    describe_model,
-    read_checked_json,
-    within,
-    write_checked_json,
-)
+from lth_tutorial.training.checkpoints import read_checked_json, write_checked_json
 from lth_tutorial.training.config import IMPConfig, TrainConfig
-from lth_tutorial.training.replicates import available_workers, can_stack, map_seeds
+from lth_tutorial.training.groups import can_stack
+from lth_tutorial.training.identity import claim_folder, describe_model, within
+from lth_tutorial.training.replicates import available_workers, is_replicates_folder, map_seeds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +52,7 @@ OTHER_INITIALIZATION = 1_000_000
 """Added to a seed to draw the other initialisation of the re-initialised control."""
 
 
+@one_writer
 def lottery_experiment(
     model: str | Callable[[int], nn.Module],
     data: Dataset,
@@ -210,7 +208,8 @@ def _find_rows(folder: Path | None, starts, masks: dict[int, Mask]) -> list[dict
     """Return the rows that `_keep_rows` left for these starts and masks, or None."""
     if folder is None:
         return None
-    return read_checked_json(folder / "rows.json", _rows_key(starts, masks))
+    key = _rows_key(starts, masks)
+    return read_checked_json(folder / "rows.json", key, what=_what(folder))
 
 
 def _keep_rows(control: Arm, rows: list[dict]) -> None:
@@ -218,10 +217,15 @@ def _keep_rows(control: Arm, rows: list[dict]) -> None:
     folder = control.folder
     if folder is None:
         return
-    write_checked_json(folder / "rows.json", _rows_key(control.starts, control.masks), rows)
+    key = _rows_key(control.starts, control.masks)
+    write_checked_json(folder / "rows.json", key, rows, what=_what(folder))
     for child in folder.iterdir():
-        if child.is_dir():
-            shutil.rmtree(child)
+        if is_replicates_folder(child):
+            remove_run(child)
+
+
+def _what(folder: Path) -> str:
+    return f"rows of {folder.name} in {folder.parent.name}"
 
 
 def _rows_key(starts: Mapping[int, State], masks: Mapping[int, Mask]) -> str:

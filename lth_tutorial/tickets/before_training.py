@@ -25,6 +25,7 @@ from lth_tutorial.criteria import (
 )
 from lth_tutorial.data.corruption import CORRUPTIONS, corrupt_data
 from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.locks import one_writer
 from lth_tutorial.pruning.masks import Mask, dense_mask, density, shuffle_within_layers
 from lth_tutorial.pruning.prune import LayerCollapseWarning, keep_best
 from lth_tutorial.pruning.schedules import layer_counts, prune_to_density
@@ -32,9 +33,9 @@ from lth_tutorial.runtime import choose, is_whole, progress_bar
 from lth_tutorial.states import State, snapshot
 from lth_tutorial.tickets.arms import OTHER_INITIALIZATION, model_builder
 from lth_tutorial.tickets.lottery import converged, train_all
-from lth_tutorial.training.checkpoints import claim_folder, describe_model, within
 from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.evaluation import evaluate
+from lth_tutorial.training.identity import claim_folder, describe_model, within
 from lth_tutorial.training.outcome import TrainResult
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ METHODS = ("random", "smart", "magnitude", "snip", "grasp", "synflow", "after_tr
 CHECKS = ("shuffled", "reinit", *CORRUPTIONS)
 
 
+@one_writer
 def prune_before_training(
     model: str | Callable[[int], nn.Module],
     data: Dataset,

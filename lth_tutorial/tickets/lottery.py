@@ -16,6 +16,7 @@ from torch import nn
 
 from lth_tutorial.criteria import magnitude_scores
 from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.locks import one_writer
 from lth_tutorial.networks.weights import prunable_weights, shared_weights
 from lth_tutorial.pruning.masks import (
     Criterion,
@@ -29,14 +30,9 @@ from lth_tutorial.pruning.masks import (
 from lth_tutorial.pruning.prune import check_fractions, prune
 from lth_tutorial.runtime import progress_bar
 from lth_tutorial.states import State, snapshot, state_hash
-from lth_tutorial.training.checkpoints import (
-    claim_folder,
-    describe_function,
-    describe_model,
-    within,
-)
 from lth_tutorial.training.config import IMPConfig, TrainConfig, retraining_config
 from lth_tutorial.training.evaluation import evaluate
+from lth_tutorial.training.identity import claim_folder, describe_function, describe_model, within
 from lth_tutorial.training.outcome import TrainResult, divergence_message
 from lth_tutorial.training.replicates import train_replicates
 
@@ -70,6 +66,7 @@ class IMPRound:
         return self.result.start
 
 
+@one_writer
 def iterative_magnitude_pruning(
     model: nn.Module,
     data: Dataset,

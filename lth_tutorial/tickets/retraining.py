@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.locks import one_writer
 from lth_tutorial.pruning.masks import Mask, shuffle_within_layers
 from lth_tutorial.runtime import choose, is_whole, progress_bar
 from lth_tutorial.states import State
@@ -32,8 +33,8 @@ from lth_tutorial.tickets.lottery import (
     train_from,
 )
 from lth_tutorial.tickets.measures import rows_of
-from lth_tutorial.training.checkpoints import claim_folder, describe_model, within
 from lth_tutorial.training.config import IMPConfig, TrainConfig
+from lth_tutorial.training.identity import claim_folder, describe_model, within
 from lth_tutorial.training.replicates import available_workers, can_stack, map_seeds
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ WAYS = ("rewind", "lr_rewind", "fine_tune")
 CONTROLS = ("reinit", "random")
 
 
+@one_writer
 def retraining_experiment(
     model: str | Callable[[int], nn.Module],
     data: Dataset,

@@ -10,7 +10,6 @@ that it has when it is trained alone, to floating-point tolerance.
 from __future__ import annotations
 
 import copy
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +17,15 @@ from pathlib import Path
 from torch import nn
 
 from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.files import remove_run
 from lth_tutorial.pruning.masks import Mask
 from lth_tutorial.runtime import tick
 from lth_tutorial.states import State
 from lth_tutorial.tickets.lottery import rewind_, train_from
 from lth_tutorial.training.branches import is_worth_joining
-from lth_tutorial.training.checkpoints import within
 from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.groups import is_worth_merging
+from lth_tutorial.training.identity import within
 from lth_tutorial.training.outcome import TrainResult
 from lth_tutorial.training.replicates import has_replicates, keep_replicates, train_replicates
 
@@ -98,17 +98,17 @@ def train_arms(
         else:
             tick(on_step, len(own) * (config.steps - start_step))
             yield name, None
-    for folder in _folders(workdir):
-        shutil.rmtree(folder)
+    for folder in _folders(workdir, arms):
+        remove_run(folder)
 
 
 def _sets(arms: Mapping[str, Arm], workdir: Path | None) -> list[list[str]]:
     """Return the sets of arms to train together: those that were begun, then all others."""
     missing = [name for name, arm in arms.items() if not arm.is_finished()]
     sets = []
-    for names in [folder.name.split("+") for folder in _folders(workdir)]:
+    for names in [folder.name.split("+") for folder in _folders(workdir, arms)]:
         # Some may be finished: a kill can fall between the writing of two arms' results.
-        if set(names) <= set(arms) and set(names) & set(missing):
+        if set(names) & set(missing):
             sets.append(names)
             missing = [name for name in missing if name not in names]
     return [*sets, missing] if len(missing) > 1 else sets
@@ -144,5 +144,7 @@ def _keep(models, arm: Arm, results: Results, data, config, start_step) -> Resul
     return dict(zip(models, kept, strict=True))
 
 
-def _folders(workdir: Path | None) -> list[Path]:
-    return [] if workdir is None else sorted(workdir.glob("*+*"))
+def _folders(workdir: Path | None, arms: Mapping[str, Arm]) -> list[Path]:
+    """Return the folders of sets of arms that were begun together."""
+    found = [] if workdir is None else sorted(workdir.glob("*+*"))
+    return [folder for folder in found if set(folder.name.split("+")) <= set(arms)]

@@ -16,9 +16,6 @@ from lth_tutorial.training.attacks import (
     fgsm,
     pgd,
 )
-from lth_tutorial.training.checkpoints import (
-    DamagedFileWarning,
-)
 from lth_tutorial.training.config import (
     IMPConfig,
     Removal,
@@ -31,6 +28,7 @@ from lth_tutorial.training.evaluation import (
 from lth_tutorial.training.failures import (
     MemoryWarning,
 )
+from lth_tutorial.training.identity import DamagedFileWarning, VersionWarning
 from lth_tutorial.training.loop import (
     train,
 )
@@ -53,6 +51,7 @@ __all__ = [
     "DivergenceWarning",
     "MemoryWarning",
     "DamagedFileWarning",
+    "VersionWarning",
     "evaluate",
     "train",
     "train_replicates",

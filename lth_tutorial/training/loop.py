@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lth_tutorial.data.dataset import DataOrder, Dataset, generator_for
+from lth_tutorial.locks import one_writer
 from lth_tutorial.pruning.masks import Mask
 from lth_tutorial.runtime import progress_bar, tick
 from lth_tutorial.training.attacks import Adversary
@@ -80,6 +81,7 @@ def train(
     return result
 
 
+@one_writer
 def fit(
     group: SingleModel | Stack | Branches,
     data: Dataset,
@@ -162,6 +164,7 @@ def fit(
     return results
 
 
+@one_writer
 def keep_results(
     group: SingleModel | Stack | Branches,
     data: Dataset,

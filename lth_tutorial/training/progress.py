@@ -11,10 +11,10 @@ from torch import Tensor
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import Mask
 from lth_tutorial.states import State, state_hash
-from lth_tutorial.training.checkpoints import describe_model
 from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.evaluation import evaluate_group
 from lth_tutorial.training.groups import split_states
+from lth_tutorial.training.identity import describe_model
 from lth_tutorial.training.outcome import TrainResult
 
 

@@ -10,9 +10,13 @@ floating-point tolerance.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
+import re
+import signal
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -24,8 +28,10 @@ import torch
 from torch import nn
 
 from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.files import write_atomically
+from lth_tutorial.locks import only_worker
 from lth_tutorial.pruning.masks import Mask
-from lth_tutorial.runtime import tick, write_atomically
+from lth_tutorial.runtime import tick
 from lth_tutorial.training.branches import (
     Stacks,
     alone,
@@ -34,10 +40,10 @@ from lth_tutorial.training.branches import (
     side_by_side,
     structure,
 )
-from lth_tutorial.training.checkpoints import within
 from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.failures import Tick, in_parts
 from lth_tutorial.training.groups import Stack, can_stack
+from lth_tutorial.training.identity import within
 from lth_tutorial.training.loop import fit, keep_results
 from lth_tutorial.training.outcome import DivergenceWarning, TrainResult, divergence_message
 from lth_tutorial.watch import Stopped, Watch, current, is_time, stop, until, watching
@@ -96,8 +102,10 @@ def train_replicates(
         )  # fmt: skip
 
     found: dict[int, TrainResult] = {}
-    for kind, members in _trained_as_one(models, workdir):
-        found |= zip(members, in_parts(partial(fit_members, kind), members, on_step), strict=True)
+    with only_worker(workdir):
+        for kind, members in _trained_as_one(models, workdir):
+            parts = in_parts(partial(fit_members, kind), members, on_step)
+            found |= zip(members, parts, strict=True)
     results = [found[i] for i in range(len(models))]
     for result, seed in zip(results, data_seeds, strict=True):
         if result.diverged_step is not None:
@@ -135,6 +143,13 @@ def keep_replicates(
     return [kept[i] for i in range(len(models))]
 
 
+def is_replicates_folder(folder: Path) -> bool:
+    """Return whether a folder has the name of one that `train_replicates` makes."""
+    return folder.is_dir() and bool(
+        re.fullmatch(r"(stack|lanes|branches)(_\d+_\d+)?|model_\d+", folder.name)
+    )
+
+
 def has_replicates(workdir: Path | None, n: int) -> bool:
     """Return whether the folder has, whole or damaged, the results of `n` models."""
     return workdir is not None and len(list(workdir.glob("*/result-*.safetensors"))) >= n
@@ -162,7 +177,8 @@ def _trained_as_one(models, workdir) -> list[tuple[str, list[int]]]:
 
 def _begun(workdir: str | Path | None) -> str | None:
     """Return as what the models of a folder were trained so far, or None for a new one."""
-    names = [] if workdir is None else [each.name for each in Path(workdir).glob("*")]
+    found = [] if workdir is None else Path(workdir).glob("*")
+    names = [each.name for each in found if is_replicates_folder(each)]
     kinds = ("stack", "lanes", "branches", "model")
     return next((kind for kind in kinds if any(n.startswith(kind) for n in names)), None)
 
@@ -205,11 +221,11 @@ def map_seeds(
     if workers <= 1 or len(seeds) <= 1:
         return [function(seed, bar.update if bar else lambda: None) for seed in seeds]
     done: dict[int, tuple[object, list[Warning]]] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         watch = current()
-        end = (watch.deadline if watch else math.inf, str(Path(folder, _STOP)))
+        end = (watch.deadline if watch else math.inf, str(Path(folder, _STOP)), os.getpid())
         jobs = {
-            seed: (_one_thread, function, seed, end, str(Path(folder, str(seed)))) for seed in seeds
+            seed: (_in_worker, function, seed, end, str(Path(folder, str(seed)))) for seed in seeds
         }
         _run_jobs(jobs, min(workers, len(seeds)), done, bar)
         # One process each: a process that dies takes those beside it in the pool along.
@@ -232,25 +248,27 @@ def _run_jobs(jobs: dict[int, tuple], workers: int, done: dict, bar) -> None:
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
     pool = get_reusable_executor(workers)
-    futures = {pool.submit(*job): seed for seed, job in jobs.items()}
-    waiting, seen, stopped = set(futures), 0, None
-    while waiting:
-        finished, waiting = wait(waiting, timeout=1, return_when=FIRST_EXCEPTION)
-        for future in finished:
-            try:
-                done[futures[future]] = future.result()
-            except BrokenProcessPool:
-                continue
-            except Stopped as error:  # the others stop too, each after its checkpoint
-                stopped = error
-            except BaseException:
-                pool.shutdown(wait=False, kill_workers=True)
-                raise
-        if bar is not None:
-            before, seen = seen, sum(_steps_reported(job[-1]) for job in jobs.values())
-            bar.update(seen - before)
-        if is_time():
-            write_atomically(Path(next(iter(jobs.values()))[-1]).with_name(_STOP), b"stopped")
+    stopped = None
+    try:
+        futures = {pool.submit(*job): seed for seed, job in jobs.items()}
+        waiting, seen = set(futures), 0
+        while waiting:
+            finished, waiting = wait(waiting, timeout=1, return_when=FIRST_EXCEPTION)
+            for future in finished:
+                try:
+                    done[futures[future]] = future.result()
+                except BrokenProcessPool:
+                    continue
+                except Stopped as error:  # the others stop too, each after its checkpoint
+                    stopped = error
+            if bar is not None:
+                before, seen = seen, sum(_steps_reported(job[-1]) for job in jobs.values())
+                bar.update(seen - before)
+            if is_time():
+                write_atomically(Path(next(iter(jobs.values()))[-1]).with_name(_STOP), b"stopped")
+    except BaseException:  # an error of one seed, or Ctrl-C: nobody waits for the others
+        pool.shutdown(wait=False, kill_workers=True)
+        raise
     if stopped is not None:
         raise stopped
 
@@ -275,6 +293,24 @@ def _steps_reported(path: str) -> int:
     return int(Path(path).read_text()) if Path(path).exists() else 0
 
 
+@functools.cache
+def _end_with(parent: int) -> None:
+    """Let this process end soon after its parent: nobody else would take its results.
+
+    A parent that is killed cannot end its workers itself; they would go on, and write into a
+    folder that the next run takes for its own.
+    """
+    if os.name != "posix" or os.getppid() != parent:
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def available_workers() -> int:
     """Return the number of processor cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -282,14 +318,17 @@ def available_workers() -> int:
     return os.cpu_count() or 1
 
 
-def _one_thread(function, seed: int, end, report_to: str) -> tuple[object, list[Warning]]:
+def _in_worker(function, seed: int, end, report_to: str) -> tuple[object, list[Warning]]:
     """Return the function's value, and its warnings for the parent process to show.
 
     Args:
-        end: when to stop by the clock, and the file that says to stop before.
+        end: when to stop by the clock, the file that says to stop before, and the process without
+            which to stop at once.
     """
     torch.set_num_threads(1)
-    reporter, (deadline, stop_file) = _Reporter(report_to), end
+    reporter, (deadline, stop_file, parent) = _Reporter(report_to), end
+    _end_with(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     watch = Watch(deadline, judge=until(Path(stop_file)))
     with watching(watch), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +13,7 @@ import torch
 from PIL import Image
 
 import lth_tutorial as lt
+import lth_tutorial.experiments.measuring
 import lth_tutorial.training.loop
 import lth_tutorial.training.replicates
 from lth_tutorial.experiments import (
@@ -27,6 +27,8 @@ from lth_tutorial.experiments import (
 )
 from lth_tutorial.experiments.__main__ import main
 from lth_tutorial.experiments.design import InstabilityPart, LotteryPart
+from lth_tutorial.experiments.growing import growing
+from lth_tutorial.experiments.running import jobs_of, run_job
 
 
 def test_scale_multiplies_everything_counted_in_steps_and_nothing_else():
@@ -208,10 +210,10 @@ def test_a_record_of_other_settings_or_data_is_not_extended(tmp_path, capsys, ho
     name = "digits-winning-tickets"
     command = ["run", name, "--scale", "0.02", "--out", str(tmp_path)]
     assert main(command) == 0
-    path = tmp_path / f"{name}.json"
-    about = json.loads(path.read_text())
+    rows = lt.load_rows(name, root=tmp_path)
+    about = rows.attrs["provenance"]
     about["parts"][0]["train"]["lr"] = 0.1
-    path.write_text(json.dumps(about | {"seeds": [7]}))
+    lt.save_rows(rows, name, about | {"seeds": [7]}, root=tmp_path)
     assert main(["extend", name, "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert "part 0, train, lr: 0.1 there, 0.005 here" in error and "measure all seeds anew" in error
@@ -251,8 +253,8 @@ def test_the_folder_one_stands_in_can_be_the_workdir(tmp_path, monkeypatch, one_
 
 _HOLD = """
 import sys
-from lth_tutorial.results.records import only_writer
-with only_writer(sys.argv[1]):
+from lth_tutorial.locks import only_worker, only_writer
+with (only_writer if sys.argv[1].endswith(".csv") else only_worker)(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -271,10 +273,84 @@ def test_two_runs_do_not_write_one_record_nor_share_a_workdir(tmp_path, capsys, 
         assert main(command) == 2
         error = capsys.readouterr().err
         assert f"another run is writing {place}" in error and error.count("\n") == 1
-        assert not work.exists() and not list((tmp_path / "out").glob("*.json"))
+        assert not list(work.glob("[!.]*")) and not list((tmp_path / "out").glob("*.json"))
         other.kill()
     assert main(command) == 0, "the lock of a killed process is no lock"
-    assert not list(tmp_path.rglob("*.lock"))
+    assert not list(tmp_path.rglob("*lth-lock"))
+
+
+def test_the_users_files_in_out_and_workdir_stay(tmp_path, one_seed):
+    out, work = tmp_path / "out", tmp_path / "work"
+    mine = {}
+    for folder in (out, work):
+        for name in (".probe", ".bashrc", "notes.txt", "results.csv", "seeds_0/x+y/z"):
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(name)
+            mine[path] = name
+    command = ["run", "digits-winning-tickets", "--scale", "0.02", "--out", str(out)]
+    assert main([*command, "--workdir", str(work)]) == 0
+    assert {path: path.read_text() for path in mine} == mine
+
+
+def test_the_lock_does_not_need_the_folder_around_the_workdir(tmp_path, monkeypatch, one_seed):
+    work = tmp_path / "around" / "work"
+    work.mkdir(parents=True)
+    seen = set()
+    whole = lth_tutorial.experiments.measuring.run_jobs
+
+    def looking(*arguments, **options):
+        seen.update(path.name for path in work.parent.iterdir())
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr("lth_tutorial.experiments.measuring.run_jobs", looking)
+    command = ["run", "digits-winning-tickets", "--scale", "0.02", "--out", str(tmp_path / "out")]
+    assert main([*command, "--workdir", str(work)]) == 0
+    assert seen == {"work"}
+
+
+def test_ctrl_c_says_in_two_lines_where_the_run_goes_on(
+    tmp_path, capsys, monkeypatch, home, one_seed
+):
+    command = ["run", "digits-winning-tickets", "--scale", "0.02", "--out", str(tmp_path / "a b")]
+
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr("lth_tutorial.training.replicates.fit", interrupt)
+        assert main(command) == 130
+    first, second = capsys.readouterr().err.splitlines()
+    assert str(home) in first and second.endswith(f"--scale 0.02 --out '{tmp_path / 'a b'}'")
+    with monkeypatch.context() as stopped:
+        stopped.setattr("lth_tutorial.experiments.measuring.load_dataset", interrupt)
+        assert main(command) == 130
+    assert "before anything was measured" in capsys.readouterr().err
+    assert main(command) == 0 and not list(home.rglob("*.safetensors"))
+
+
+def test_tasks_of_other_examples_are_not_joined(digits):
+    design = replace(experiment("digits-winning-tickets"), seeds=(0, 1))
+    record = growing(design, 0.02, "digits", None, anew=True)
+    other = replace(digits, x_train=digits.x_train.flip(0))
+    first, second = jobs_of(scaled(replace(design, together=(1, 1)), 0.02), 0.02)
+    record.add([("here", task) for task in run_job(first, digits, None)])
+    with pytest.raises(ValueError, match="the examples of digits: .* there, .* here"):
+        record.add([("there", task) for task in run_job(second, other, None)])
+
+
+def test_other_examples_under_a_known_name_are_not_measured(tmp_path, capsys, monkeypatch, digits):
+    other = replace(digits, x_test=digits.x_test.flip(0))
+    place = "lth_tutorial.experiments.measuring.load_dataset"
+    monkeypatch.setattr(place, lambda *arguments, **options: other)
+    assert main(["run", "digits-winning-tickets", "--out", str(tmp_path)]) == 2
+    assert "these are not the examples of 'digits'" in capsys.readouterr().err
+
+
+def test_times_are_those_of_a_clock_that_nobody_sets(digits, monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    _, about = run(replace(experiment("digits-winning-tickets"), seeds=(0,)), digits, scale=0.02)
+    assert about["wall_time_s"] > 0
 
 
 def test_a_folder_of_images_stands_in_for_the_data_set(tmp_path, home, one_seed):

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 import lth_tutorial as lt
@@ -122,8 +123,75 @@ def test_a_damaged_or_foreign_file_is_not_taken_for_a_mask(tiny_model, tmp_path)
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(ValueError, match="damaged"):
         lt.load_mask(path)
-    lt.save_mask({"w": torch.ones(3)}, path)
+    save_file({"w": torch.ones(3)}, path)
     with pytest.raises(ValueError, match="not a mask"):
         lt.load_mask(path)
     with pytest.raises(FileNotFoundError):
         lt.load_mask(tmp_path / "missing.safetensors")
+
+
+def test_no_turned_bit_of_a_mask_is_taken_in_silence(tmp_path):
+    mask = {"b.weight": torch.rand(5, 4) < 0.5, "a.weight": torch.rand(3, 5) < 0.5}
+    path = tmp_path / "mask"
+    lt.save_mask(mask, path)
+    raw, refused = path.read_bytes(), 0
+    for i in range(8 * len(raw)):
+        turned = bytearray(raw)
+        turned[i // 8] ^= 1 << i % 8
+        path.write_bytes(turned)
+        try:
+            found = lt.load_mask(path)
+        except ValueError:
+            refused += 1
+            continue
+        assert lt.state_hash(found) == lt.state_hash(mask)  # a space became another
+    assert refused > 0.9 * 8 * len(raw)
+
+
+def test_a_saved_mask_keeps_the_order_of_its_layers(tmp_path):
+    mask = {name: torch.ones(2, 2, dtype=torch.bool) for name in ("z", "a", "m")}
+    lt.save_mask(mask, tmp_path / "mask")
+    assert list(lt.load_mask(tmp_path / "mask")) == ["z", "a", "m"]
+
+
+def test_a_mask_of_an_earlier_version_loads_with_a_note_and_gets_a_checksum(tmp_path):
+    mask, path = {"w": torch.tensor([True, False])}, tmp_path / "mask"
+    save_file(mask, path)
+    with pytest.warns(lt.UncheckedFileWarning, match="was written without a checksum"):
+        found = lt.load_mask(path)
+    assert torch.equal(found["w"], mask["w"])
+    lt.save_mask(found, path)
+    lt.load_mask(path)
+    raw = bytearray(path.read_bytes())
+    save_file(mask, path)
+    raw = bytearray(path.read_bytes())
+    raw[-1] = 0xFF
+    path.write_bytes(raw)
+    with pytest.raises(ValueError, match="a byte is neither True nor False"):
+        lt.load_mask(path)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        {}, {"w": torch.ones(3)}, {"w": [True]}, {3: torch.ones(2, dtype=torch.bool)},
+        {"__metadata__": torch.ones(2, dtype=torch.bool)},
+        {"\ud800": torch.ones(2, dtype=torch.bool)},
+        {"w": torch.ones(2, 2, dtype=torch.bool).to_sparse()},
+        {"w": torch.ones(2, dtype=torch.bool, device="meta")},
+    ],
+    ids=["empty", "float", "list", "number", "reserved", "surrogate", "sparse", "meta"],
+)  # fmt: skip
+def test_a_mask_that_could_not_be_loaded_is_refused_on_saving(tmp_path, mask):
+    lt.save_mask({"w": torch.ones(2, dtype=torch.bool)}, tmp_path / "mask")
+    before = (tmp_path / "mask").read_bytes()
+    with pytest.raises((ValueError, TypeError), match="mask"):
+        lt.save_mask(mask, tmp_path / "mask")
+    assert (tmp_path / "mask").read_bytes() == before
+
+
+def test_tensors_that_share_memory_are_saved(tmp_path):
+    kept = torch.rand(4, 4) < 0.5
+    mask = {"a": kept, "b": kept, "c": kept.T}
+    lt.save_mask(mask, tmp_path / "mask")
+    assert lt.state_hash(lt.load_mask(tmp_path / "mask")) == lt.state_hash(mask)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
+import os
 
 import pandas as pd
 import pytest
@@ -9,7 +9,6 @@ from samples import table
 
 import lth_tutorial as lt
 from lth_tutorial.results.records import COLUMNS, PROVENANCE, lengthen, load_provenance
-from lth_tutorial.runtime import write_atomically
 
 
 @pytest.fixture
@@ -46,11 +45,141 @@ def test_damaged_provenance_and_other_schemas_are_refused(record, tmp_path):
     path = lt.save_rows(record[1], "r", record[2], root=tmp_path).with_suffix(".json")
     about = json.loads(path.read_text())
     path.write_text(json.dumps(about | {"schema": 99}))
-    with pytest.raises(ValueError, match="schema 99; .* reads schema 1: .* measure .* run r"):
+    with pytest.raises(ValueError, match="schema 99; .* reads schema 2: .* measure .* run r"):
         lt.load_rows("r", root=tmp_path)
-    path.write_text("{")
-    with pytest.raises(ValueError, match=r"r\.json is damaged"):
-        load_provenance("r", root=tmp_path)
+    for other in ("{", "[]", "null", json.dumps(about | {"device": "another"})):
+        path.write_text(other)
+        with pytest.raises(ValueError, match=r"r\.json is damaged"):
+            load_provenance("r", root=tmp_path)
+
+
+def test_one_turned_bit_of_the_provenance_is_noticed(record, tmp_path):
+    path = lt.save_rows(record[1], "r", record[2], root=tmp_path).with_suffix(".json")
+    raw, about = path.read_bytes(), lt.load_provenance("r", root=tmp_path)
+    for i in range(8 * len(raw)):
+        turned = bytearray(raw)
+        turned[i // 8] ^= 1 << i % 8
+        path.write_bytes(turned)
+        try:
+            assert lt.load_provenance("r", root=tmp_path) == about  # a space became another
+        except ValueError:
+            continue
+
+
+def test_a_record_of_an_earlier_version_loads_with_a_note_and_gets_a_checksum(record, tmp_path):
+    path = lt.save_rows(record[1], "r", record[2], root=tmp_path).with_suffix(".json")
+    about = json.loads(path.read_text())
+    old = {key: value for key, value in about.items() if key not in ("checksum", "record")}
+    path.write_text(json.dumps(old | {"schema": 1}))
+    with pytest.warns(lt.UncheckedFileWarning, match="r.json was written without a checksum"):
+        rows = lt.load_rows("r", root=tmp_path)
+    lt.save_rows(rows, "r", rows.attrs["provenance"], root=tmp_path)
+    assert json.loads(path.read_text()) == about, "and says nothing any more"
+    lt.load_rows("r", root=tmp_path)
+
+
+def test_rows_of_a_record_are_saved_anew_under_its_provenance(record, tmp_path):
+    lt.save_rows(record[1], "r", record[2], root=tmp_path)
+    rows = lt.load_rows("r", root=tmp_path)
+    some = rows[rows["seed"] == 0]
+    lt.save_rows(some, "part", rows.attrs["provenance"], root=tmp_path)
+    again = lt.load_rows("part", root=tmp_path)
+    assert len(again) == len(some) and again.attrs["provenance"]["record"] == "part"
+
+
+def test_exchanged_records_are_noticed(record, tmp_path):
+    for name in ("a", "b"):
+        lt.save_rows(record[1], name, record[2] | {"device": name}, root=tmp_path)
+    for suffix in (".csv", ".json"):
+        a, b, t = (tmp_path / f"{name}{suffix}" for name in "abt")
+        a.rename(t), b.rename(a), t.rename(b)
+    with pytest.raises(ValueError, match="record 'b': it was renamed or exchanged"):
+        lt.load_rows("a", root=tmp_path)
+
+
+BAD_NAMES = [
+    "", ".", "..", "../x", "a/b", "/abs/x", "a\\b", ".hidden", "-x", "a:b", "a b", "a\n", "a\0",
+    "nul", "COM1.x", "x" * 101, "a.", None, 3, b"r", ["r"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_NAMES, ids=repr)
+def test_a_name_that_is_no_plain_file_name_is_refused(record, tmp_path, name):
+    root = tmp_path / "inside"
+    for call in (
+        lambda: lt.save_rows(record[1], name, record[2], root=root),
+        lambda: lt.load_rows(name, root=root),
+        lambda: lt.load_provenance(name, root=root),
+    ):
+        with pytest.raises(ValueError, match="plain file name of letters.*got"):
+            call()
+    assert not list(tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize("name", ["digits-winning-tickets", "a_1.2+b", "Größe", "r"])
+def test_usual_names_are_taken(record, tmp_path, name):
+    lt.save_rows(record[1], name, record[2], root=tmp_path)
+    assert lt.recorded(root=tmp_path) == [name]
+
+
+def test_a_users_own_table_is_not_overwritten(record, tmp_path):
+    (tmp_path / "results.csv").write_text("mine")
+    (tmp_path / "package.json").write_text("{}")
+    for name in ("results", "package"):
+        with pytest.raises(ValueError, match=rf"{name}\.\w+ is no record of this package"):
+            lt.save_rows(record[1], name, record[2], root=tmp_path)
+    assert lt.recorded(root=tmp_path) == []
+    assert (tmp_path / "results.csv").read_text() == "mine"
+    assert (tmp_path / "package.json").read_text() == "{}"
+
+
+class Kill(BaseException):
+    pass
+
+
+def test_a_record_can_be_read_whatever_moment_a_kill_comes(record, tmp_path, monkeypatch):
+    """Every call that changes the disk is the last one once; a real kill leaves the same files."""
+    _, long, about = record
+    some = long[long["seed"] == 0]
+
+    def files() -> dict:
+        return {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def save(rows, n: int | None = None) -> bool:
+        calls = [0]
+
+        def dying(function):
+            def call(*arguments, **options):
+                calls[0] += 1
+                if n is not None and calls[0] >= n:
+                    raise Kill  # and whatever would tidy up dies too
+                return function(*arguments, **options)
+
+            return call
+
+        with monkeypatch.context() as now:
+            for owner, name in ((os, "replace"), (os, "fsync"), (os, "unlink"), (os, "chmod")):
+                now.setattr(owner, name, dying(getattr(owner, name)))
+            try:
+                lt.save_rows(rows, "r", about, root=tmp_path)
+                return True
+            except Kill:
+                return False
+
+    save(some)
+    seen, n = set(), 0
+    whole = False
+    while not whole:
+        n += 1
+        whole = save(long, n)
+        found = len(lt.load_rows("r", root=tmp_path))
+        assert found in (len(some), len(long)) and lt.recorded(root=tmp_path) == ["r"]
+        seen.add((whole, found))
+        save(long if found == len(some) else some)  # a killed writer is no obstacle
+        save(some)
+        assert len(lt.load_rows("r", root=tmp_path)) == len(some)
+        assert set(files()) == {"r.csv", "r.json"} or n < 99
+    assert n > 5 and len(seen) == 3, "old, new before the end, new at the end"
 
 
 def test_a_record_that_was_not_run_says_so(record, tmp_path):
@@ -70,27 +199,6 @@ def test_an_incomplete_record_is_not_written(record, tmp_path):
         with pytest.raises(ValueError, match=message):
             lt.save_rows(rows, "r", about, root=tmp_path)
     assert not list(tmp_path.iterdir())
-
-
-def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "f"
-    write_atomically(path, b"old")
-
-    def fail(*arguments):
-        raise OSError("disk full")
-
-    with monkeypatch.context() as broken:
-        broken.setattr("os.fsync", fail)
-        with pytest.raises(OSError, match="disk full"):
-            write_atomically(path, b"new")
-    assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["f"]
-
-
-def test_concurrent_writers_leave_one_whole_file(tmp_path):
-    contents = [bytes([i]) * 100_000 for i in range(8)]
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda c: write_atomically(tmp_path / "f", c), contents))
-    assert (tmp_path / "f").read_bytes() in contents and len(list(tmp_path.iterdir())) == 1
 
 
 def test_records_are_not_mixed_silently(record):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -184,3 +185,47 @@ def test_the_model_that_is_passed_is_not_changed(ticket, tiny_data):
     before = lt.state_hash(lt.snapshot(model))
     rebuilt = lt.load_ticket(ticket[0], model)
     assert lt.state_hash(lt.snapshot(model)) == before and model.training and not rebuilt.training
+
+
+def test_no_turned_bit_of_a_ticket_gives_another_network_or_another_error(tmp_path, tiny_data):
+    model = lt.build_model("mlp_5", seed=0, data=tiny_data)
+    lt.signed_constant_(model, 5)
+    config = lt.TrainConfig(steps=2, batch_size=20)
+    found, path = lt.edge_popup(model, tiny_data, 0.5, config), tmp_path / "t"
+    lt.save_ticket(path, model, found, init=lt.signed_constant_, seed=5)
+    raw, expected = path.read_bytes(), lt.state_hash(lt.snapshot(lt.load_ticket(path, model)))
+    for i in range(len(raw)):
+        turned = bytearray(raw)
+        turned[i] ^= 1 << i % 8
+        path.write_bytes(turned)
+        try:
+            network = lt.load_ticket(path, model)
+        except ValueError:
+            continue
+        assert lt.state_hash(lt.snapshot(network)) == expected
+
+
+def test_a_bias_of_minus_zero_comes_back(ticket, tiny_data, tmp_path):
+    _, model, found, _ = ticket
+    others = found.others | {"output.bias": -torch.zeros_like(found.others["output.bias"])}
+    found = replace(found, others=others)
+    lt.save_ticket(tmp_path / "new", model, found, init=lt.kaiming_normal_, seed=3)
+    bias = lt.load_ticket(tmp_path / "new", model).output.bias
+    assert bool(bias.signbit().all())
+
+
+@pytest.mark.parametrize(
+    "about", [{"data": torch.ones(1)}, {"path": object()}, {"set": {1}}], ids=["tensor", "o", "set"]
+)
+def test_a_ticket_that_could_not_be_loaded_is_refused_on_saving(ticket, tmp_path, about):
+    path, model, found, _ = ticket
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="this ticket could not be loaded again"):
+        lt.save_ticket(path, model, found, init=lt.kaiming_normal_, seed=3, about=about)
+    assert path.read_bytes() == before
+
+
+def test_the_first_tickets_without_a_digest_still_load(ticket, tiny_data):
+    expected = lt.state_hash(lt.snapshot(lt.load_ticket(ticket[0], network(tiny_data))))
+    rewrite_header(ticket[0], digest=None)
+    assert lt.state_hash(lt.snapshot(lt.load_ticket(ticket[0], network(tiny_data)))) == expected

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +11,11 @@ import torch
 from torch import nn
 
 import lth_tutorial as lt
+from lth_tutorial.tickets import arms as arms_module
 from lth_tutorial.tickets import together
 from lth_tutorial.tickets.arms import OTHER_INITIALIZATION
 from lth_tutorial.tickets.together import Arm, train_arms
-from lth_tutorial.training import checkpoints, groups
+from lth_tutorial.training import checkpoints, groups, identity
 from lth_tutorial.training.steps import Step
 
 IMP = lt.IMPConfig(rounds=2, fraction=0.4)
@@ -208,7 +208,12 @@ def test_a_run_killed_at_any_moment_continues_to_the_same_bits(
 
     expected, ended = go(None), 0
     places = {
-        "file": [(checkpoints, "write_atomically"), (shutil, "rmtree")],
+        "file": [
+            (checkpoints, "write_atomically"),
+            (identity, "write_atomically"),
+            (arms_module, "remove_run"),
+            (together, "remove_run"),
+        ],
         "step": [(Step, "__call__")],
     }[kind]
     if kind == "step":

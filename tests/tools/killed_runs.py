@@ -1,12 +1,16 @@
-"""Start runs with a working directory, kill them (kill -9) at random moments, and start them again.
+"""Start runs with a working directory, kill them (kill -9) at many moments, and start them again.
 
-`python killed_runs.py KIND FOLDER KILLS` prints, as JSON, how many runs were killed, how many of
-them after their first checkpoint, and the digests of an undisturbed run and of every survivor. The
-runs are forked from one process, so that PyTorch is imported once.
+`python killed_runs.py KIND FOLDER KILLS` kills at random moments; `KIND@disk` before every call in
+turn that changes the disk (at most KILLS of them, evenly spread). It prints, as JSON, how many runs
+were killed, how many of them after their first checkpoint, and whether every survivor gave what an
+undisturbed run gives. The runs are forked from one process, so that PyTorch is imported once.
+
+KIND is one of KINDS below, or "all": every kind, at random moments and at the disk.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -27,14 +31,15 @@ import lth_tutorial as lt
 from lth_tutorial.training import checkpoints
 
 CHECKPOINT_EVERY_S = 0.01
+DISK = ("replace", "unlink", "rmdir", "mkdir", "fsync", "chmod")
 
 
 def digest(states: list[lt.State]) -> str:
     return "\n".join(map(lt.state_hash, states))
 
 
-def dropout_network(data: lt.Dataset) -> nn.Module:
-    torch.manual_seed(0)
+def dropout_network(data: lt.Dataset, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
     return nn.Sequential(
         nn.Flatten(), nn.Linear(64, 40), nn.BatchNorm1d(40), nn.Dropout(0.2), nn.ReLU(),
         nn.Linear(40, data.num_classes),
@@ -57,14 +62,66 @@ def adam_pruning(data: lt.Dataset, workdir: Path | None) -> str:
     return digest([r.state for r in rounds]) + str([r.accuracy for r in rounds])
 
 
-def experiment(data: lt.Dataset, workdir: Path | None) -> str:
+def experiment(data: lt.Dataset, workdir: Path | None, *, model="mlp_20", **options) -> str:
     config = lt.TrainConfig(steps=60, batch_size=30, optimizer="adam", lr=5e-3, eval_every=20)
     imp = lt.IMPConfig(rounds=2, rewind_step=10)
-    rows = lt.lottery_experiment("mlp_20", data, config, imp, seeds=[0, 1], workdir=workdir)
+    rows = lt.lottery_experiment(model, data, config, imp, seeds=[0, 1], workdir=workdir, **options)
     return rows.to_csv()
 
 
-def start(kind: str, data: lt.Dataset, workdir: Path | None, out: Path) -> int:
+def workers(data: lt.Dataset, workdir: Path | None) -> str:
+    """Two seeds in two processes, which die with their parent."""
+    return experiment(data, workdir, model=lambda seed: dropout_network(data, seed), workers=2)
+
+
+def signs(data: lt.Dataset, workdir: Path | None) -> str:
+    config = lt.TrainConfig(steps=30, batch_size=30, lr=0.05)
+    imp = lt.IMPConfig(rounds=2)
+    return lt.signs_experiment("mlp_16", data, config, imp, seeds=[0], workdir=workdir).to_csv()
+
+
+def supermask(data: lt.Dataset, workdir: Path | None) -> str:
+    model = lt.build_model("mlp_20", seed=0, data=data)
+    found = lt.biprop(model, data, 0.5, lt.TrainConfig(steps=80, batch_size=30), workdir=workdir)
+    return digest([found.mask, found.scores]) + str(found.accuracy)
+
+
+def record(data: lt.Dataset, workdir: Path | None) -> str:
+    """A record is replaced by one with more rows, and read after that."""
+    rows = lt.load_rows("digits-wide-multi-prize")
+    root = workdir or Path(os.environ["UNDISTURBED"])
+    about = rows.attrs["provenance"]
+    if lt.recorded(root=root):
+        lt.load_rows("r", root=root)  # after whatever kill there was
+    for seeds in range(3, 1 + int(rows["seed"].max())):
+        lt.save_rows(rows[rows["seed"] <= seeds], "r", about, root=root)
+        lt.load_rows("r", root=root)
+    return lt.load_rows("r", root=root).to_csv()
+
+
+KINDS = {
+    "sgd": sgd, "adam": adam_pruning, "experiment": experiment, "workers": workers,
+    "signs": signs, "supermask": supermask, "record": record,
+}  # fmt: skip
+
+
+def die_at_disk_call(n: int) -> None:
+    """Kill this process before its n-th call that changes the disk."""
+    count = itertools.count(1)
+
+    def counting(function):
+        def call(*arguments, **options):
+            if next(count) == n:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **options)
+
+        return call
+
+    for name in DISK:
+        setattr(os, name, counting(getattr(os, name)))
+
+
+def start(kind: str, data: lt.Dataset, workdir: Path | None, out: Path, at: int = 0) -> int:
     """Fork a run that writes its digest to `out`; return the process id."""
     child = os.fork()
     if child:
@@ -72,11 +129,13 @@ def start(kind: str, data: lt.Dataset, workdir: Path | None, out: Path) -> int:
     status = 1
     try:
         checkpoints.SAVE_EVERY_S = CHECKPOINT_EVERY_S
-        out.write_text(
-            {"sgd": sgd, "adam": adam_pruning, "experiment": experiment}[kind](data, workdir)
-        )
+        os.environ["UNDISTURBED"] = str(out.with_name("undisturbed"))
+        if at:
+            die_at_disk_call(at)
+        found = KINDS[kind](data, workdir)
+        out.write_text(found)
         status = 0
-    except Exception:
+    except BaseException:
         traceback.print_exc()
     finally:
         os._exit(status)
@@ -88,8 +147,9 @@ def finish(child: int, seconds: float | None = None) -> bool:
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
-            assert os.waitstatus_to_exitcode(status) == 0, "a run failed"
-            return True
+            code = os.waitstatus_to_exitcode(status)
+            assert code in (0, -signal.SIGKILL), "a run failed"
+            return code == 0
         if deadline is not None and time.monotonic() > deadline:
             os.kill(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
@@ -97,27 +157,61 @@ def finish(child: int, seconds: float | None = None) -> bool:
         time.sleep(0.001)
 
 
-def main(kind: str, folder: Path, kills: int) -> None:
-    lt.limit_threads()
-    torch.optim.Adam([torch.zeros(1)]).step()  # imports the compiler
-    data, out, workdir = lt.load_dataset("digits"), folder / "out", folder / "work"
-    began = time.monotonic()
-    finish(start(kind, data, None, out))
-    duration = time.monotonic() - began
-    expected, survivors, killed, later = out.read_text(), [], 0, 0
-    draw = random.Random(0)
-    while killed < kills or not survivors:
+def at_random(kind: str, data: lt.Dataset, folder: Path, kills: int, expected: str, duration):
+    """Yield, for every kill, whether it came after a checkpoint; then True or False at the end."""
+    out, workdir, draw = folder / "out", folder / "work", random.Random(0)
+    killed, survived = 0, False
+    while killed < kills or not survived:
         child = start(kind, data, workdir, out)
         resumed = any(workdir.rglob("*.safetensors"))
         # Beyond the last kill a run may take its time.
         seconds = draw.uniform(0, duration) if killed < kills else None
-        if finish(child, seconds):
-            survivors.append(out.read_text() == expected)
+        survived = finish(child, seconds)
+        if survived:
+            yield "survivor", out.read_text() == expected
             shutil.rmtree(workdir)
         else:
-            killed, later = killed + 1, later + resumed
-    print(json.dumps({"killed": killed, "resumed": later, "survivors": survivors}))
+            killed += 1
+            yield "killed", resumed
+
+
+def at_the_disk(kind: str, data: lt.Dataset, folder: Path, kills: int, expected: str):
+    """Yield the same for kills at the calls that change the disk, each followed by a new start."""
+    out, workdir = folder / "out", folder / "work"
+    calls, step = 1, 64
+    while step:  # how many calls there are, up to a few
+        finished = finish(start(kind, data, workdir, out, at=calls + step))
+        shutil.rmtree(workdir, ignore_errors=True)
+        calls, step = (calls, step // 2) if finished else (calls + step, step)
+    for at in sorted({1 + round(i * (calls - 1) / max(kills - 1, 1)) for i in range(kills)}):
+        if not finish(start(kind, data, workdir, out, at=at)):
+            yield "killed", any(workdir.rglob("*.safetensors"))
+            finish(start(kind, data, workdir, out))
+        yield "survivor", out.read_text() == expected
+        shutil.rmtree(workdir)
+
+
+def main(kind: str, folder: Path, kills: int) -> dict:
+    kind, _, disk = kind.partition("@")
+    folder.mkdir(parents=True, exist_ok=True)
+    data, out = lt.load_dataset("digits"), folder / "out"
+    began = time.monotonic()
+    finish(start(kind, data, None, out))
+    duration, expected = time.monotonic() - began, out.read_text()
+    if disk:
+        found = list(at_the_disk(kind, data, folder, kills, expected))
+    else:
+        found = list(at_random(kind, data, folder, kills, expected, duration))
+    killed = [value for what, value in found if what == "killed"]
+    survivors = [value for what, value in found if what == "survivor"]
+    return {"killed": len(killed), "resumed": sum(killed), "survivors": survivors}
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+    lt.limit_threads()
+    torch.optim.Adam([torch.zeros(1)]).step()  # imports the compiler
+    kind, place, number = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    kinds = [f"{k}{at}" for k in KINDS for at in ("", "@disk")] if kind == "all" else [kind]
+    for each in kinds:
+        found = main(each, place / each, number)
+        print(json.dumps({"kind": each} | found if kind == "all" else found), flush=True)
