@@ -1,7 +1,7 @@
 """Which of many scores are the highest, of all layers at once on a GPU, without sorting.
 
-The threshold of a segment (a layer, or the whole network) is found digit by digit: three times a
-histogram over those numbers whose higher digits agree with it so far. Nothing is read
+The threshold of a segment (a layer, or the whole network) is found digit by digit: four times a
+histogram of 256 bins over those numbers whose higher digits agree with it so far. Nothing is read
 back, so that a recording can hold it. The kernels are written in Triton, which PyTorch for CUDA
 brings along; where it is missing, whoever asks sorts instead (`is_available`).
 """
@@ -17,9 +17,13 @@ import torch
 from torch import Tensor
 
 _BLOCK = 4_096
-_DIGITS = ((21, 11), (10, 11), (0, 10))
-"""First bit and width of the digits of a number, the highest first. The highest holds the exponent
-and more: most numbers have one of few exponents, and counting waits where all meet in one bin."""
+_BINS = 256
+_DIGITS = (24, 16, 8, 0)
+"""First bits of the four digits of a number, the highest first.
+
+Of ResNet-18's 11 million weights on an H200, 20 % of each layer: 321 µs, and 3,590 by sorting.
+Three digits of 11 bits took 1,033; blocks of 2,048 and 16,384 took 335 and 1,114.
+"""
 
 
 class Highest:
@@ -31,7 +35,7 @@ class Highest:
 
     def __init__(
         self, pieces: Sequence[tuple[int, int]], counts: Sequence[int], device: torch.device,
-        *, block: int = _BLOCK, digits: Sequence[tuple[int, int]] = _DIGITS,
+        *, block: int = _BLOCK,
     ) -> None:  # fmt: skip
         """Take pairs of a segment's number and a length, in order, and every segment's count."""
         starts = [0, *accumulate(length for _, length in pieces)]
@@ -51,7 +55,7 @@ class Highest:
             each.contiguous() for each in (self.segment, self.start, self.length, self.first)
         )
         self.counts = torch.tensor(list(counts), dtype=torch.int32).to(device)
-        self.total, self.block, self.digits = starts[-1], block, digits
+        self.total, self.block = starts[-1], block
 
     @torch.no_grad()
     def __call__(
@@ -66,14 +70,13 @@ class Highest:
         """
         kernels, blocks, segments = _kernels(), len(self.segment), len(self.counts)
         prefix, left = torch.zeros_like(self.counts), self.counts.clone()
-        bins = 2 ** max(width for _, width in self.digits)
-        histogram = self.counts.new_zeros(segments * bins)
+        histogram = self.counts.new_zeros(segments * _BINS)
         where = (self.segment, self.start, self.length)
-        for shift, width in self.digits:
+        for shift in _DIGITS:
             kernels.count_digits[(blocks,)](
-                bits, *where, prefix, histogram, magnitudes, shift, width, bins, self.block
+                bits, *where, prefix, histogram, magnitudes, shift, self.block
             )
-            kernels.choose_digit[(segments,)](histogram, prefix, left, shift, bins)
+            kernels.choose_digit[(segments,)](histogram, prefix, left, shift)
         ties = self.counts.new_zeros(blocks)
         kernels.count_ties[(blocks,)](bits, *where, prefix, ties, magnitudes, self.block)
         before = ties.cumsum(0) - ties

@@ -23,25 +23,25 @@ def _load(bits, segments, starts, lengths, MAGNITUDES: tl.constexpr, BLOCK: tl.c
 
 @triton.jit
 def count_digits(
-    bits, segments, starts, lengths, prefixes, histograms, MAGNITUDES: tl.constexpr,
-    SHIFT: tl.constexpr, WIDTH: tl.constexpr, BINS: tl.constexpr, BLOCK: tl.constexpr,
+    bits, segments, starts, lengths, prefixes, histograms,
+    MAGNITUDES: tl.constexpr, SHIFT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Add to a segment's histogram the digits of those that begin like its prefix."""
     segment, _, inside, key = _load(bits, segments, starts, lengths, MAGNITUDES, BLOCK)
-    if SHIFT + WIDTH < 32:
+    if SHIFT < 24:
         prefix = tl.load(prefixes + segment).to(tl.uint32, bitcast=True)
-        inside = inside & ((key >> (SHIFT + WIDTH)) == (prefix >> (SHIFT + WIDTH)))
-    digit = ((key >> SHIFT) & ((1 << WIDTH) - 1)).to(tl.int32)
-    counts = tl.histogram(digit, BINS, mask=inside)
-    tl.atomic_add(histograms + segment * BINS + tl.arange(0, BINS), counts, mask=counts > 0)
+        inside = inside & ((key >> (SHIFT + 8)) == (prefix >> (SHIFT + 8)))
+    digit = ((key >> SHIFT) & 255).to(tl.int32)
+    counts = tl.histogram(digit, 256, mask=inside)
+    tl.atomic_add(histograms + segment * 256 + tl.arange(0, 256), counts, mask=counts > 0)
 
 
 @triton.jit
-def choose_digit(histograms, prefixes, lefts, SHIFT: tl.constexpr, BINS: tl.constexpr):
+def choose_digit(histograms, prefixes, lefts, SHIFT: tl.constexpr):
     """Append to a prefix the digit in which the threshold lies; clear the histogram."""
     segment = tl.program_id(0)
-    digit = tl.arange(0, BINS)
-    counts = tl.load(histograms + segment * BINS + digit)
+    digit = tl.arange(0, 256)
+    counts = tl.load(histograms + segment * 256 + digit)
     left = tl.load(lefts + segment)
     above = tl.sum(counts) - tl.cumsum(counts)
     chosen = (above < left) & (above + counts >= left)
@@ -49,7 +49,7 @@ def choose_digit(histograms, prefixes, lefts, SHIFT: tl.constexpr, BINS: tl.cons
     best = tl.sum(tl.where(chosen, digit, 0)) << SHIFT
     tl.store(prefixes + segment, tl.load(prefixes + segment) | best)
     tl.store(lefts + segment, left - tl.sum(tl.where(chosen, above, 0)))
-    tl.store(histograms + segment * BINS + digit, tl.zeros([BINS], tl.int32))
+    tl.store(histograms + segment * 256 + digit, tl.zeros([256], tl.int32))
 
 
 @triton.jit

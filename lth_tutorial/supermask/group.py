@@ -113,7 +113,8 @@ class MaskedGroup:
             return self.stack.logits(x)
         own = {name: _each(tensor) for name, tensor in tensors.items()}
         lanes = self.lanes if torch.is_grad_enabled() else ONE_BY_ONE
-        return torch.cat(lanes([partial(self._one, own, x, i) for i in range(self.size)]))
+        calls = [partial(self._one, own, x, i) for i in range(self.size)]
+        return torch.cat(lanes(calls, [x, *effective.values()]))
 
     def _one(self, tensors: dict[str, Sequence[Tensor]], x: Tensor, i: int) -> Tensor:
         own = {name: each[i] for name, each in tensors.items()}

@@ -12,16 +12,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from lth_tutorial.training.config import TrainConfig
-from lth_tutorial.training.groups import SingleModel, Stack, copy_into, may_be_random
+from lth_tutorial.training.groups import SingleModel, copy_into, may_be_random
 
 _ENOUGH = 8
-_LANES = 2
 
 
 class Lanes:
@@ -32,11 +30,22 @@ class Lanes:
         parallel = device.type == "cuda" and n > 1
         self.streams = [torch.cuda.Stream(device) for _ in range(n)] if parallel else []
 
-    def __call__(self, calls: Sequence[Callable[[], Tensor]]) -> list[Tensor]:
-        """Return what the calls return; what was asked for before is done before them."""
+    def __call__(
+        self, calls: Sequence[Callable[[], Tensor]], inputs: Sequence[Tensor] = ()
+    ) -> list[Tensor]:
+        """Return what the calls return; what was asked for before is done before them.
+
+        Args:
+            inputs: tensors made on the main stream that the calls read and autograd may keep. Their
+                memory is used again only when all streams are done with them: autograd frees them
+                when it has *asked* for the last operation that reads them, not when that is done.
+        """
         if not self.streams:
             return [call() for call in calls]
         main, results = torch.cuda.current_stream(self.device), []
+        for tensor in inputs:
+            for stream in self.streams:
+                tensor.record_stream(stream)
         for stream in self.streams:
             stream.wait_stream(main)
         for stream, call in zip(self.streams, calls, strict=True):
@@ -90,7 +99,7 @@ class Branches:
     def logits(self, x: Tensor) -> Tensor:
         """Map [replicates, batch, …] to [replicates, batch, classes]."""
         lanes = self.lanes if torch.is_grad_enabled() else ONE_BY_ONE
-        return torch.cat(lanes([partial(self._one, x, i) for i in range(self.size)]))
+        return torch.cat(lanes([partial(self._one, x, i) for i in range(self.size)], [x]))
 
     def _one(self, x: Tensor, i: int) -> Tensor:
         return self.singles[i].logits(in_order(x[i], channels_last=self.channels_last)[None])
@@ -98,55 +107,6 @@ class Branches:
     def leaves(self, name: str) -> list[Tensor]:
         """Return every replicate's own parameter of a name; none if there is no such."""
         return [each.parameters[name] for each in self.singles if name in each.parameters]
-
-    def state(self) -> dict[str, Tensor]:
-        """Return live views of the state with the replicate dimension first."""
-        return {name: tensor.detach() for name, tensor in self.tensors.items()}
-
-    def write_back(self) -> None:
-        """Copy the trained weights into the models that arrived."""
-        copy_into(self.models, self.tensors)
-
-
-class Stacks:
-    """Several stacks side by side: while one waits for memory, another computes."""
-
-    is_random, is_recordable = False, True
-
-    def __init__(self, models: Sequence[nn.Module], lanes: int = _LANES) -> None:
-        """Take networks that `can_stack`; they get their weights back at `write_back`."""
-        self.models, self.size, lanes = list(models), len(models), min(lanes, len(models))
-        ends = [round(i * self.size / lanes) for i in range(lanes + 1)]
-        self.bounds = list(pairwise(ends))
-        self.parts = [Stack(self.models[a:b]) for a, b in self.bounds]
-        states = [part.state() for part in self.parts]
-        self.tensors = {name: torch.cat([state[name] for state in states]) for name in states[0]}
-        for (a, b), part in zip(self.bounds, self.parts, strict=True):
-            for name, tensor in part.tensors.items():
-                tensor.data = self.tensors[name][a:b]
-        self.parameters = {
-            f"{i}/{name}": parameter
-            for i, part in enumerate(self.parts)
-            for name, parameter in part.parameters.items()
-        }
-        self.lanes = Lanes(lanes, next(iter(self.tensors.values())).device)
-
-    def set_training(self, training: bool) -> None:
-        """Switch between training and evaluation behaviour of batch norm."""
-        for part in self.parts:
-            part.set_training(training)
-
-    def restore_modes(self) -> None:
-        """Nothing was changed."""
-
-    def logits(self, x: Tensor) -> Tensor:
-        """Map [replicates, batch, …] to [replicates, batch, classes]."""
-        pairs = zip(self.bounds, self.parts, strict=True)
-        return torch.cat(self.lanes([partial(part.logits, x[a:b]) for (a, b), part in pairs]))
-
-    def leaves(self, name: str) -> list[Tensor]:
-        """Return every stack's own tensor of a parameter; none if there is no such."""
-        return [part.parameters[name] for part in self.parts if name in part.parameters]
 
     def state(self) -> dict[str, Tensor]:
         """Return live views of the state with the replicate dimension first."""
@@ -194,12 +154,6 @@ def can_branch(models: Sequence[nn.Module]) -> bool:
     on_gpu = all(p.is_cuda for model in models for p in model.parameters())
     random = any(map(may_be_random, models))
     return on_gpu and not random and len(set(map(structure, models))) == 1
-
-
-def fills_lanes(models: Sequence[nn.Module]) -> bool:
-    """Return whether a stack of these models is trained faster as several, side by side."""
-    on_gpu = next(models[0].parameters()).is_cuda
-    return on_gpu and len(models) >= 2 * _ENOUGH
 
 
 def is_worth_joining(models: Sequence[nn.Module]) -> bool:

@@ -32,14 +32,7 @@ from lth_tutorial.files import write_atomically
 from lth_tutorial.locks import only_worker
 from lth_tutorial.pruning.masks import Mask
 from lth_tutorial.runtime import tick
-from lth_tutorial.training.branches import (
-    Stacks,
-    alone,
-    can_branch,
-    fills_lanes,
-    side_by_side,
-    structure,
-)
+from lth_tutorial.training.branches import alone, can_branch, side_by_side, structure
 from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.failures import Tick, in_parts
 from lth_tutorial.training.groups import Stack, can_stack
@@ -146,7 +139,7 @@ def keep_replicates(
 def is_replicates_folder(folder: Path) -> bool:
     """Return whether a folder has the name of one that `train_replicates` makes."""
     return folder.is_dir() and bool(
-        re.fullmatch(r"(stack|lanes|branches)(_\d+_\d+)?|model_\d+", folder.name)
+        re.fullmatch(r"(stack|branches)(_\d+_\d+)?|model_\d+", folder.name)
     )
 
 
@@ -156,8 +149,7 @@ def has_replicates(workdir: Path | None, n: int) -> bool:
 
 
 def _trained_as_one(models, workdir) -> list[tuple[str, list[int]]]:
-    """Return which models train as one, and as what: "stack", "lanes" (several stacks side by
-    side), "branches" or, alone, "model".
+    """Return which models train as one, and as what: "stack", "branches" or, alone, "model".
 
     What a folder holds is continued as it was begun, on whatever machine.
     """
@@ -165,8 +157,8 @@ def _trained_as_one(models, workdir) -> list[tuple[str, list[int]]]:
     alone = [("model", [i]) for i in everyone]
     if len(models) == 1 or begun == "model":
         return alone
-    if begun in ("stack", "lanes", None) and can_stack(models, at_any_size=begun is not None):
-        return [(begun or ("lanes" if fills_lanes(models) else "stack"), everyone)]
+    if begun in ("stack", None) and can_stack(models, at_any_size=begun is not None):
+        return [("stack", everyone)]
     if begun != "branches" and not can_branch(models[:1]):
         return alone
     sets: dict[object, list[int]] = {}
@@ -179,7 +171,7 @@ def _begun(workdir: str | Path | None) -> str | None:
     """Return as what the models of a folder were trained so far, or None for a new one."""
     found = [] if workdir is None else Path(workdir).glob("*")
     names = [each.name for each in found if is_replicates_folder(each)]
-    kinds = ("stack", "lanes", "branches", "model")
+    kinds = ("stack", "branches", "model")
     return next((kind for kind in kinds if any(n.startswith(kind) for n in names)), None)
 
 
@@ -190,10 +182,7 @@ def _group(models, masks, data_seeds, kind: str, members: Sequence[int], config,
     first, last = members[0], members[-1]
     if len(members) == 1:
         return alone(own_models[0], config), own_masks, seeds, within(workdir, f"model_{first}")
-    if kind == "branches":
-        group = side_by_side(own_models, config)
-    else:
-        group = Stack(own_models) if kind == "stack" else Stacks(own_models)
+    group = Stack(own_models) if kind == "stack" else side_by_side(own_models, config)
     folder = kind if len(members) == len(models) else f"{kind}_{first}_{last}"
     return group, own_masks, seeds, within(workdir, folder)
 

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 import lth_tutorial as lt
+from lth_tutorial.supermask.group import MaskedGroup
 from lth_tutorial.training import replicates
-from lth_tutorial.training.branches import Branches, alone, can_branch, is_worth_joining
+from lth_tutorial.training.branches import Branches, Lanes, alone, can_branch, is_worth_joining
+from lth_tutorial.training.groups import SingleModel
 
 CONFIG = lt.TrainConfig(
     steps=8, batch_size=20, lr=0.05, schedule="cosine", weight_decay=1e-3, eval_every=4
@@ -160,24 +162,62 @@ def one_by_one(data):
     ], models
 
 
-def test_stacks_side_by_side_are_one_stack_in_parts(digits, monkeypatch, tmp_path):
-    def train(folder=None, on_step=lambda: None):
-        models = [lt.build_model("mlp_12_6", seed=s, data=digits) for s in range(5)]
-        results = lt.train_replicates(
-            models, digits, CONFIG, data_seeds=range(5), masks=masks_of("mlp_12_6", digits, 5),
-            on_step=on_step, workdir=folder,
-        )  # fmt: skip
-        return [r.final for r in results], [lt.snapshot(model) for model in models]
+def test_memory_that_branches_read_is_not_used_again_before(monkeypatch):
+    """Every tensor that comes from the main stream is recorded on every other one, before any of
+    them starts."""
+    log = []
 
-    whole, _ = train()
-    monkeypatch.setattr(replicates, "fills_lanes", lambda models: True)
-    finals, left = train(tmp_path)
-    assert (tmp_path / "lanes").is_dir()
-    for one, other, model in zip(whole, finals, left, strict=True):
-        assert all(torch.allclose(one[n], other[n], atol=1e-5) for n in one)
-        assert lt.state_hash(other) == lt.state_hash(model)
-    monkeypatch.undo()
-    assert [lt.state_hash(s) for s in train(tmp_path)[0]] == [lt.state_hash(s) for s in finals]
+    class Stream:
+        def __init__(self, name):
+            self.name = name
+
+        def wait_stream(self, other):
+            log.append((self.name, "waits for", other.name))
+
+    class Given:
+        def record_stream(self, stream):
+            log.append(("kept for", stream.name))
+
+    class Here:
+        def __init__(self, stream):
+            self.stream = stream
+
+        def __enter__(self):
+            log.append(("on", self.stream.name))
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream("main"))
+    monkeypatch.setattr(torch.cuda, "stream", Here)
+    lanes = Lanes(1, torch.device("cpu"))
+    lanes.streams = [Stream("a"), Stream("b")]
+    assert lanes([lambda: 1, lambda: 2], [Given()]) == [1, 2]
+    assert log == [
+        ("kept for", "a"), ("kept for", "b"), ("a", "waits for", "main"),
+        ("b", "waits for", "main"), ("on", "a"), ("on", "b"), ("main", "waits for", "a"),
+        ("main", "waits for", "b"),
+    ]  # fmt: skip
+
+
+def test_what_branches_read_is_said(digits, monkeypatch):
+    """The batch, and the effective weights of a search, which are made on the main stream."""
+    models = [lt.build_model("vgg_tiny", seed=s, data=digits) for s in range(2)]
+    seen = []
+
+    def lanes(calls, inputs=()):
+        seen.append([tuple(each.shape) for each in inputs])
+        return [call() for call in calls]
+
+    x = digits.normalize(digits.x_train[:4]).expand(2, -1, -1, -1, -1)
+    design = lt.SupermaskConfig("edge_popup", 0.5)
+    for group in (Branches(models), MaskedGroup(models, design, 5, [0, 1], channels_last=True)):
+        if isinstance(group, MaskedGroup):
+            group.stack, group.singles = None, [SingleModel(model) for model in models]
+        group.lanes = lanes
+        group.logits(x)
+    weights = [(2, *model_weight.shape) for model_weight in lt.dense_mask(models[0]).values()]
+    assert seen == [[tuple(x.shape)], [tuple(x.shape), *weights]]
 
 
 def test_only_the_gpu_has_branches_and_only_of_what_repeats_itself(digits):

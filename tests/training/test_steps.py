@@ -9,7 +9,7 @@ import lth_tutorial as lt
 from lth_tutorial.data.dataset import DataOrder
 from lth_tutorial.supermask.group import MaskedGroup
 from lth_tutorial.training import steps
-from lth_tutorial.training.branches import Branches, Stacks
+from lth_tutorial.training.branches import Branches
 from lth_tutorial.training.groups import SingleModel, Stack
 from lth_tutorial.training.plan import Plan
 from lth_tutorial.training.progress import Run
@@ -54,8 +54,6 @@ def group_of(data, kind):
         return MaskedGroup(models, lt.SupermaskConfig("biprop", 0.5), 12, [0, 1])
     if kind == "branches":
         return Branches(models)
-    if kind == "lanes":
-        return Stacks(models)
     return Stack(models) if kind == "stack" else SingleModel(models[0])
 
 
@@ -82,7 +80,7 @@ def run_steps(data, kind, settings, recorded):
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.parametrize("kind", ["single", "stack", "lanes", "branches", "supermasks"])
+@pytest.mark.parametrize("kind", ["single", "stack", "branches", "supermasks"])
 def test_a_recorded_step_is_the_step(tiny_data, kind, settings):
     weights, losses, _, _ = run_steps(tiny_data, kind, SETTINGS[settings], recorded=False)
     again, losses_again, log, update = run_steps(tiny_data, kind, SETTINGS[settings], recorded=True)
