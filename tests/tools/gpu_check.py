@@ -395,8 +395,10 @@ def tests(out: Path, limit_s: float) -> dict:
         sys.executable, "-m", "pytest", "-q", "-W", "error", "-m", "gpu and not bench",
         "-p", "no:cacheprovider", "-p", "no:benchmark", "-p", "no:xdist", "--tb=short", "-rf",
     ]  # fmt: skip
-    listed = subprocess.run([*command, "--collect-only", "tests/test_on_gpu.py"], cwd=ROOT,
-                            env=environment, capture_output=True, text=True, check=True)  # fmt: skip
+    listed = subprocess.run(
+        [*command, "--collect-only", "tests/test_on_gpu.py"], cwd=ROOT, env=environment,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
     names = [line for line in listed.stdout.splitlines() if "::" in line]
     logs = [(out / f"tests-{i}.log").open("w+") for i in range(workers)]
     running = [
