@@ -13,11 +13,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.utils._pytree import tree_flatten
 
 from lth_tutorial.networks.transformer import Attention
 from lth_tutorial.pruning.masks import Mask, apply_mask_, dense_mask, weights_under
 from lth_tutorial.runtime import choose
-from lth_tutorial.structured.units import UnitGroup, Units, unit_groups
+from lth_tutorial.structured.units import UnitGroup, Units, row_dim, unit_groups
 
 TOLERANCE = 1e-3
 """Largest difference of outputs that counts as rounding, as a share of the largest output."""
@@ -35,10 +36,16 @@ def unit_mask(model: nn.Module, units: Units, groups: Mapping[str, UnitGroup]) -
     rows, columns, _ = _kept_parts(units, groups)
     mask = dense_mask(model)
     for layer, kept in rows.items():
-        mask[f"{layer}.weight"][~kept] = False
+        _by_rows(groups, layer, mask[f"{layer}.weight"])[~kept] = False
     for layer, kept in columns.items():
-        mask[f"{layer}.weight"][:, ~kept] = False
+        _by_rows(groups, layer, mask[f"{layer}.weight"])[:, ~kept] = False
     return mask
+
+
+def _by_rows(groups: Mapping[str, UnitGroup], layer: str, weight: Tensor) -> Tensor:
+    """Return a view of a layer's weight with its outputs first and its inputs second."""
+    transposed = any(layer in group.transposed for group in groups.values())
+    return weight.transpose(0, 1) if transposed else weight
 
 
 def kept_units(mask: Mask, groups: Mapping[str, UnitGroup]) -> Units:
@@ -55,7 +62,7 @@ def kept_units(mask: Mask, groups: Mapping[str, UnitGroup]) -> Units:
     for group in (group for group in groups.values() if not group.pinned):
         alive = {}
         for layer, index in group.rows.items():
-            kept = mask[f"{layer}.weight"].flatten(1).any(dim=1).cpu()
+            kept = _by_rows(groups, layer, mask[f"{layer}.weight"]).flatten(1).any(dim=1).cpu()
             alive[layer] = torch.zeros(group.size, dtype=torch.bool).index_put((index[kept],), _ON)
         first, *others = alive
         for other in others:
@@ -73,6 +80,9 @@ def kept_units(mask: Mask, groups: Mapping[str, UnitGroup]) -> Units:
     kinds = {layer: group.kind for group in groups.values() for layer in group.rows}
     for name, kept in mask.items():
         layer = name.removesuffix(".weight")
+        if layer not in rows and layer not in columns:
+            continue  # the recording never saw it, and nothing is cut from it
+        kept = _by_rows(groups, layer, kept)
         part = kept.cpu()[rows[layer]] if layer in rows else kept.cpu()
         part = part[:, columns[layer]] if layer in columns else part
         partly = (~part.flatten(1).all(dim=1)).nonzero().flatten().tolist()
@@ -103,7 +113,7 @@ def silence_(model: nn.Module, units: Units, groups: Mapping[str, UnitGroup]) ->
         for layer, kept in norms.items():
             norm = model.get_submodule(layer)
             _zero(norm.weight, kept)
-            _zero(norm.bias, kept)
+            _zero(getattr(norm, "bias", None), kept)
 
 
 def remove_units(model: nn.Module, units: Units | Mask, x: Tensor) -> nn.Module:
@@ -137,6 +147,9 @@ def remove_units(model: nn.Module, units: Units | Mask, x: Tensor) -> nn.Module:
     for layer in {**rows, **columns, **norms}:
         module = small.get_submodule(layer)
         _cut(module, rows.get(layer), columns.get(layer), norms.get(layer))
+    for name, (dim, kept) in _kept_own(units, groups).items():
+        owner, _, attribute = name.rpartition(".")
+        _keep(small.get_submodule(owner), attribute, kept, dim)
     for name, module in small.named_modules():
         if isinstance(module, Attention) and name in units:
             module.heads = int(units[name].sum())
@@ -183,6 +196,18 @@ def _kept_parts(
     return parts
 
 
+def _kept_own(units: Units, groups: Mapping[str, UnitGroup]) -> dict[str, tuple[int, Tensor]]:
+    """Return what is kept of parameters that the model uses by itself, and in which dimension."""
+    parts: dict[str, tuple[int, Tensor]] = {}
+    for name, group in groups.items():
+        kept = units.get(name, torch.ones(group.size, dtype=torch.bool)).cpu()
+        for parameter, (dim, index) in group.own.items():
+            own = torch.where(index >= 0, kept[index], _ON)
+            before = parts.get(parameter, (dim, torch.ones_like(own)))[1]
+            parts[parameter] = (dim, before & own)
+    return {name: part for name, part in parts.items() if not bool(part[1].all())}
+
+
 def _zero(parameter: Tensor | None, kept: Tensor) -> None:
     if parameter is not None:
         parameter[~kept] = 0
@@ -194,15 +219,17 @@ def _cut(module: nn.Module, rows: Tensor | None, columns: Tensor | None, norm: T
     if norm is not None:
         for name in ("weight", "bias", "running_mean", "running_var"):
             _keep(module, name, norm, 0)
-        module.num_features = int(norm.sum())
+        for size in ("num_features", "num_parameters", "num_channels", "num_groups"):
+            if hasattr(module, size):
+                setattr(module, size, int(norm.sum()))
         return
     sizes = ("out_channels", "in_channels") if isinstance(module, _ConvNd) else _LINEAR
     if rows is not None:
-        _keep(module, "weight", rows, 0)
+        _keep(module, "weight", rows, row_dim(module))
         _keep(module, "bias", rows, 0)
         setattr(module, sizes[0], int(rows.sum()))
     if columns is not None:
-        _keep(module, "weight", columns, 1)
+        _keep(module, "weight", columns, 1 - row_dim(module))
         setattr(module, sizes[1], int(columns.sum()))
     elif isinstance(module, _ConvNd) and rows is not None and module.groups > 1:
         per_input = len(rows) // module.groups  # depthwise: inputs and outputs go together
@@ -222,15 +249,19 @@ def _keep(module: nn.Module, name: str, kept: Tensor, dim: int) -> None:
     setattr(module, name, new)
 
 
+def _outputs(value) -> list[Tensor]:
+    return [leaf for leaf in tree_flatten(value)[0] if isinstance(leaf, Tensor)]
+
+
 @torch.no_grad()
 def _prove(model: nn.Module, small: nn.Module, units: Units, groups, x: Tensor) -> None:
     silenced = copy.deepcopy(model).eval()
     silence_(silenced, units, groups)
     training = {name: module.training for name, module in small.named_modules()}
-    expected = silenced(x[:2])
+    expected = _outputs(silenced(x[:2]))
     try:
-        got = small.eval()(x[:2])
-        off = (got - expected).abs().max().item()
+        got = _outputs(small.eval()(x[:2]))
+        off = max((a - b).abs().max().item() for a, b in zip(got, expected, strict=True))
     except RuntimeError as error:
         raise ValueError(
             f"the smaller {type(model).__name__} does not run, so a size is written into its "
@@ -238,7 +269,7 @@ def _prove(model: nn.Module, small: nn.Module, units: Units, groups, x: Tensor) 
         ) from error
     for name, module in small.named_modules():
         module.training = training[name]
-    if not off <= TOLERANCE * max(1.0, expected.abs().max().item()):
+    if not off <= TOLERANCE * max(v.abs().max().item() for v in expected):
         raise ValueError(
             f"the smaller {type(model).__name__} differs by {off:.2g} from the silenced one, so "
             f"its forward pass depends on a number of units in a way that was not seen"

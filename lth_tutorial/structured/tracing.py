@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from lth_tutorial.networks.transformer import Attention
@@ -24,14 +24,20 @@ from lth_tutorial.networks.transformer import Attention
 NO_UNIT = -1
 """The label of elements that belong to no unit: the network's input, or a parameter."""
 
+PADDING = -2
+"""The label of zeros that a forward pass puts beside units: their number is written into it."""
+
 MOVING = set(
-    "flatten reshape view permute transpose contiguous cat concat concatenate chunk split "
-    "unflatten squeeze unsqueeze expand movedim size dim getattr getitem to float clone detach "
-    "Flatten Unflatten".split()
+    "flatten reshape view permute transpose cat concat concatenate chunk split unflatten squeeze "
+    "unsqueeze expand movedim size dim getattr getitem view_as reshape_as unbind stack flip roll "
+    "Flatten Unflatten ChannelShuffle channel_shuffle".split()
 )
+SAME = set("to float double half bfloat16 type contiguous clone detach".split())
 ELEMENTWISE = set(
     "relu relu6 leaky_relu elu selu celu gelu silu mish tanh sigmoid hardtanh hardswish "
-    "hardsigmoid softplus dropout clamp abs neg sqrt square pow Identity ReLU ReLU6 LeakyReLU "
+    "hardsigmoid softplus dropout clamp abs neg sqrt square pow rsqrt exp log softsign "
+    "feature_dropout stochastic_depth StochasticDepth drop_path DropPath AlphaDropout PReLU "
+    "LogSigmoid Softsign Threshold RReLU Dropout3d Identity ReLU ReLU6 LeakyReLU "
     "ELU SELU CELU GELU SiLU Mish Tanh Sigmoid Hardtanh Hardswish Hardsigmoid Softplus Dropout "
     "Dropout1d Dropout2d add iadd sub isub mul imul div truediv itruediv multiply maximum "
     "minimum".split()
@@ -39,13 +45,21 @@ ELEMENTWISE = set(
 POOLING = set(
     "max_pool1d max_pool2d avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d "
     "adaptive_max_pool2d MaxPool1d MaxPool2d AvgPool1d AvgPool2d AdaptiveAvgPool1d "
-    "AdaptiveAvgPool2d AdaptiveMaxPool2d".split()
+    "AdaptiveAvgPool2d AdaptiveMaxPool2d max_pool3d avg_pool3d adaptive_avg_pool3d MaxPool3d "
+    "AvgPool3d AdaptiveAvgPool3d AdaptiveMaxPool1d adaptive_max_pool1d interpolate Upsample "
+    "UpsamplingNearest2d UpsamplingBilinear2d ZeroPad1d ZeroPad2d ConstantPad1d ConstantPad2d "
+    "ReflectionPad1d ReflectionPad2d ReplicationPad1d ReplicationPad2d CircularPad2d".split()
 )
 REDUCING = {"mean", "sum", "amax", "amin"}
 MIXING = set(
-    "softmax log_softmax layer_norm group_norm normalize LayerNorm GroupNorm InstanceNorm1d "
-    "InstanceNorm2d LocalResponseNorm Softmax LogSoftmax".split()
+    "softmax log_softmax layer_norm group_norm rms_norm normalize local_response_norm LayerNorm "
+    "GroupNorm RMSNorm LocalResponseNorm Softmax LogSoftmax".split()
 )
+REASONS = {
+    NO_UNIT: "joins it to a fixed input or parameter",
+    PADDING: "joins it to zeros that the forward pass puts beside other units, and their number "
+    "is written there",
+}
 
 
 class UntraceableError(ValueError):
@@ -59,7 +73,8 @@ class Trace:
     Attributes:
         rows: labels of the outputs of each layer that makes units, shape [outputs].
         columns: labels of the inputs of each layer that reads units, shape [inputs].
-        norms: labels of the channels of each batch norm.
+        norms: labels of the channels of each batch or instance norm, and PReLU.
+        own: labels of every element of a parameter or buffer that the model uses by itself.
         parents: label to an equal one; itself for the one that stands for all.
         pinned: such a label to the reason why it cannot be removed.
     """
@@ -67,6 +82,7 @@ class Trace:
     rows: dict[str, Tensor] = field(default_factory=dict)
     columns: dict[str, Tensor] = field(default_factory=dict)
     norms: dict[str, Tensor] = field(default_factory=dict)
+    own: dict[str, Tensor] = field(default_factory=dict)
     parents: list[int] = field(default_factory=list)
     pinned: dict[int, str] = field(default_factory=dict)
 
@@ -82,37 +98,74 @@ class Trace:
             label = self.parents[label]
         return label
 
-    def unite(self, a: Tensor, b: Tensor, why: str) -> Tensor:
-        """Make two tensors of labels equal, element by element, and return them as one."""
+    def of_model(self, tensor: Tensor, name: str) -> Tensor:
+        """Return labels for a tensor of the model: a scale may lose elements with its units."""
+        if not tensor.is_floating_point():
+            return torch.full(tensor.shape, NO_UNIT)
+        if name not in self.own:
+            self.own[name] = self.new(tensor.numel()).view(tensor.shape)
+        return self.own[name]
+
+    def is_own(self, labels: Tensor) -> Tensor:
+        """Return which labels are those of tensors of the model."""
+        spans = [(int(own.min()), int(own.max())) for own in self.own.values() if own.numel()]
+        result = torch.zeros(labels.shape, dtype=torch.bool)
+        for low, high in spans:
+            result |= (labels >= low) & (labels <= high)
+        return result
+
+    def join(self, one: int, other: int) -> None:
+        """Make two labels one."""
+        one, other = sorted((self.find(one), self.find(other)))
+        self.parents[other] = one
+        if other in self.pinned:
+            self.pinned.setdefault(one, self.pinned[other])
+
+    def unite(self, a: Tensor, b: Tensor, what: str) -> Tensor:
+        """Make two tensors of labels equal, element by element, and return them as one.
+
+        An element of the model's own that meets one unit goes with it; one that meets several,
+        such as a common factor, binds none of them.
+        """
         a, b = torch.broadcast_tensors(a, b)
-        pairs = torch.stack([a.flatten(), b.flatten()]).unique(dim=1).T.tolist()
-        for one, other in pairs:
-            if NO_UNIT in (one, other):
-                self.pin(torch.tensor(max(one, other)), why)
-                continue
-            one, other = sorted((self.find(one), self.find(other)))
-            self.parents[other] = one
-            if other in self.pinned:
-                self.pinned.setdefault(one, self.pinned[other])
-        return torch.maximum(a, b)
+        pairs = torch.stack([a.flatten(), b.flatten()]).unique(dim=1)
+        own, met = self.is_own(pairs), {}
+        for (one, other), (first, second) in zip(pairs.T.tolist(), own.T.tolist(), strict=True):
+            if first != second:
+                met.setdefault(one if first else other, set()).add(other if first else one)
+            elif min(one, other) < 0:
+                if max(one, other) >= 0:
+                    self.pin(torch.tensor(max(one, other)), f"{what} {REASONS[min(one, other)]}")
+            else:
+                self.join(one, other)
+        for label, units in met.items():
+            if len({self.find(unit) if unit >= 0 else unit for unit in units}) == 1:
+                unit = units.pop()
+                if unit >= 0:
+                    self.join(unit, label)
+        return torch.where(self.is_own(a), b, torch.where(self.is_own(b), a, torch.maximum(a, b)))
 
     def pin(self, labels: Tensor, why: str) -> None:
         """Say why units cannot be removed; the first reason stays."""
         for label in labels.unique().tolist():
-            if label != NO_UNIT:
+            if label >= 0:
                 self.pinned.setdefault(self.find(label), why)
 
     def record(self, table: dict[str, Tensor], layer: str, labels: Tensor) -> Tensor:
         """Note the labels of a layer; those of a layer used twice become equal."""
         if layer in table:
-            labels = self.unite(table[layer], labels, f"{layer} is used twice")
+            labels = self.unite(table[layer], labels, f"{layer} is used twice, which")
         table[layer] = labels
         return labels
 
 
 class _Tracer(fx.Tracer):
+    proxy_buffer_attributes = True
+
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        return isinstance(module, Attention) or super().is_leaf_module(module, name)
+        dropped = type(module).__name__ in ("DropPath", "StochasticDepth")
+        known = dropped or isinstance(module, (Attention, _NormBase))  # with an activation, too
+        return known or super().is_leaf_module(module, name)
 
 
 @torch.no_grad()
@@ -126,6 +179,7 @@ def trace_units(model: nn.Module, x: Tensor) -> Trace:
         UntraceableError: if the forward pass depends on values, or has an operation through which
             units cannot be followed; names it.
     """
+    before, constants = set(vars(model)), {}
     try:
         graph = _Tracer().trace(model)
     except Exception as error:  # torch.fx raises whatever the forward pass raises on its proxies
@@ -133,26 +187,42 @@ def trace_units(model: nn.Module, x: Tensor) -> Trace:
             f"the forward pass of {type(model).__name__} cannot be recorded: {error}. torch.fx "
             f"records one fixed sequence of operations, without branches that depend on values"
         ) from error
+    for name in set(vars(model)) - before:  # torch.fx keeps constants there
+        constants[name] = vars(model).pop(name)
     trace, values = Trace(), {}
     for node in graph.nodes:
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
-        if node.op == "placeholder":
-            value: Any = torch.full((1, *x.shape[1:]), NO_UNIT)
-        elif node.op == "get_attr":
-            value = torch.full(operator.attrgetter(node.target)(model).shape, NO_UNIT)
-        elif node.op == "output":
-            fx.node.map_aggregate(args, lambda v: _pin_output(trace, v))
-            value = None
-        elif node.op == "call_module":
-            module = model.get_submodule(node.target)
-            value = _through_module(trace, node.target, module, *args, **kwargs)
-        else:
+        try:
+            values[node] = (
+                torch.full(constants[node.target].shape, NO_UNIT)
+                if node.op == "get_attr" and node.target in constants
+                else _through_node(trace, model, node, x, args, kwargs)
+            )
+        except UntraceableError:
+            raise
+        except Exception as error:  # labels are not laid out as values, nor of their type
+            kind = f" ({type(model.get_submodule(node.target)).__name__})" if (
+                node.op == "call_module"
+            ) else _place(node)  # fmt: skip
             name = getattr(node.target, "__name__", str(node.target))
-            where = _place(node)
-            apply = _method(name) if node.op == "call_method" else node.target
-            value = _through_function(trace, name, apply, f"{name}{where}", *args, **kwargs)
-        values[node] = value
+            raise UntraceableError(f"cannot follow units through {name}{kind}: {error}") from error
     return trace
+
+
+def _through_node(trace: Trace, model: nn.Module, node: fx.Node, x: Tensor, args, kwargs) -> Any:
+    if node.op == "placeholder":
+        return torch.full((1, *x.shape[1:]), NO_UNIT)
+    if node.op == "get_attr":
+        return trace.of_model(operator.attrgetter(node.target)(model), node.target)
+    if node.op == "output":
+        fx.node.map_aggregate(args, lambda v: _pin_output(trace, v))
+        return None
+    if node.op == "call_module":
+        module = model.get_submodule(node.target)
+        return _through_module(trace, node.target, module, *args, **kwargs)
+    name = getattr(node.target, "__name__", str(node.target))
+    apply = _method(name) if node.op == "call_method" else node.target
+    return _through_function(trace, name, apply, f"{name}{_place(node)}", *args, **kwargs)
 
 
 def _pin_output(trace: Trace, value: Any) -> Any:
@@ -173,20 +243,29 @@ def _method(name: str) -> Callable:
     return lambda tensor, *args, **kwargs: getattr(tensor, name)(*args, **kwargs)
 
 
-def _through_module(trace: Trace, name: str, module: nn.Module, x: Tensor, *rest) -> Tensor:
+def _through_module(trace: Trace, name: str, module: nn.Module, *args, **kwargs) -> Tensor:
     kind = type(module).__name__
+    if isinstance(module, nn.Embedding):
+        return torch.full((*args[0].shape, module.embedding_dim), NO_UNIT)
+    if not args and "input" in kwargs:
+        args = (kwargs.pop("input"),)
+    if len(args) != 1 or kwargs or not isinstance(args[0], Tensor):
+        return _through_function(trace, kind, module, f"{name} ({kind})", *args, **kwargs)
+    x = args[0]
     if isinstance(module, Attention):
         return _through_attention(trace, name, module, x)
     if isinstance(module, nn.Linear):
         trace.record(trace.columns, name, _per_channel(trace, x, -1, name))
         rows = _rows(trace, name, module.out_features)
         return rows.expand(*x.shape[:-1], -1)
-    if isinstance(module, _ConvNd) and not isinstance(module, _ConvTransposeNd):
+    if isinstance(module, _ConvNd):
         return _through_convolution(trace, name, module, x)
-    if isinstance(module, _BatchNorm):
+    alone = isinstance(module, nn.GroupNorm) and module.num_groups == module.num_channels
+    several = isinstance(module, nn.PReLU) and module.num_parameters > 1
+    if isinstance(module, _NormBase) or alone or several:  # every channel by itself
         trace.record(trace.norms, name, _per_channel(trace, x, 1, name))
         return x
-    return _through_function(trace, kind, module, f"{name} ({kind})", x, *rest)
+    return _through_function(trace, kind, module, f"{name} ({kind})", x)
 
 
 def _through_convolution(trace: Trace, name: str, module: _ConvNd, x: Tensor) -> Tensor:
@@ -194,7 +273,9 @@ def _through_convolution(trace: Trace, name: str, module: _ConvNd, x: Tensor) ->
     if module.groups == 1:
         trace.record(trace.columns, name, inputs)
         rows = _rows(trace, name, module.out_channels)
-    elif module.groups == module.in_channels:  # depthwise: an output is its input, filtered
+    elif module.groups == module.in_channels and not isinstance(
+        module, _ConvTransposeNd
+    ):  # depthwise: an output is its input, filtered
         repeated = inputs.repeat_interleave(module.out_channels // module.in_channels)
         rows = trace.record(trace.rows, name, repeated)
     else:
@@ -226,13 +307,31 @@ def _through_function(trace: Trace, name: str, apply: Callable, what: str, *args
     fx.node.map_aggregate((args, kwargs), leaves.append)
     tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
     key = name.rstrip("_")
-    if not tensors or key in MOVING:
+    if not tensors:
+        made = apply(*args, **kwargs)
+        fixed = PADDING if key == "zeros" else NO_UNIT
+        return torch.full(made.shape, fixed) if isinstance(made, Tensor) else made
+    if key in MOVING:
         return apply(*args, **kwargs)
+    if key in SAME:
+        return tensors[0]
+    if key in ("zeros_like", "new_zeros", "ones_like", "new_ones"):
+        fixed = PADDING if "zeros" in key else NO_UNIT
+        return torch.full(apply(*args, **kwargs).shape, fixed)
     if key in ELEMENTWISE:
         labels = tensors[0]
         for other in tensors[1:]:
-            labels = trace.unite(labels, other, f"{what} joins it to a fixed input or parameter")
+            labels = trace.unite(labels, other, what)
         return labels
+    if key == "pad":
+        return _padded(trace, what, *args, **kwargs)
+    if key in ("glu", "GLU"):
+        dim = getattr(apply, "dim", kwargs.get("dim", args[1] if len(args) > 1 else -1))
+        return trace.unite(*tensors[0].chunk(2, dim), what)
+    if key in ("batch_norm", "instance_norm"):
+        for other in tensors[1:]:
+            trace.unite(_per_channel(trace, tensors[0], 1, what), other, what)
+        return tensors[0]
     if key in POOLING:
         channels = _per_channel(trace, tensors[0], 1, what)
         shape = apply(tensors[0].float(), *args[1:], **kwargs).shape
@@ -240,12 +339,42 @@ def _through_function(trace: Trace, name: str, apply: Callable, what: str, *args
     if key in REDUCING:
         return _reduced(trace, what, *args, **kwargs)
     if key in MIXING:
-        trace.pin(tensors[0], f"{what} mixes it with others")
+        dim = kwargs.get("dim", args[-1] if len(args) > 1 else getattr(apply, "dim", None))
+        over = dim if isinstance(dim, int) and "softmax" in key.lower() else None
+        if over is None or not _is_same(trace, tensors[0], over):
+            trace.pin(tensors[0], f"{what} mixes it with others")
         return tensors[0]
     raise UntraceableError(
         f"cannot follow units through {what}: whether a unit can be removed before it is not "
         f"known. Attention can be traced as lth_tutorial.networks.transformer.Attention"
     )
+
+
+def _padded(trace: Trace, what: str, labels: Tensor, pads, mode="constant", value=0) -> Tensor:
+    """Along a dimension that holds one unit, a border belongs to it; else it is no unit at all."""
+    pads = [(pads[i], pads[i + 1]) for i in range(0, len(pads), 2)]
+    for dim, (before, after) in zip(range(labels.ndim - 1, -1, -1), pads, strict=False):
+        if before == after == 0:
+            continue
+        size = labels.shape[dim]
+        if _is_same(trace, labels, dim):
+            labels = labels.index_select(
+                dim, torch.arange(-before, size + after).clamp(0, size - 1)
+            )
+        elif mode == "constant" and min(before, after) >= 0:
+            fixed = PADDING if not value else NO_UNIT
+            edges = [list(labels.shape), list(labels.shape)]
+            edges[0][dim], edges[1][dim] = before, after
+            low, high = (torch.full(shape, fixed) for shape in edges)
+            labels = torch.cat([low, labels, high], dim=dim)
+        else:
+            raise UntraceableError(f"cannot follow units through {what}, which pads across units")
+    return labels
+
+
+def _is_same(trace: Trace, labels: Tensor, dim: int) -> bool:
+    """Return whether all elements along a dimension belong to one unit."""
+    return bool((labels == labels.narrow(dim, 0, 1)).all())
 
 
 def _reduced(trace: Trace, what: str, labels: Tensor, dim=None, keepdim=False, **_) -> Tensor:
@@ -261,5 +390,15 @@ def _per_channel(trace: Trace, labels: Tensor, dim: int, what: str) -> Tensor:
     """Return one label per channel; raise if a channel holds elements of several units."""
     flat = labels.movedim(dim, 0).flatten(1)
     if not bool((flat == flat[:, :1]).all()):
-        raise UntraceableError(f"{what} reads several units as one channel: they were mixed before")
+        own = trace.is_own(flat)
+        flat = flat.clone()
+        for row, mine in zip(flat, own, strict=True):  # tokens of the model's own beside others
+            units = {trace.find(v) if v >= 0 else v for v in row[~mine].unique().tolist()}
+            if len(units) > 1:
+                raise UntraceableError(f"{what} reads several units as one channel")
+            for label in row[mine].unique().tolist() if units else ():
+                unit = next(iter(units))
+                if unit >= 0:
+                    trace.join(unit, label)
+            row[:] = next(iter(units)) if units else row[0]
     return flat[:, 0].contiguous()

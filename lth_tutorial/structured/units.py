@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from lth_tutorial.criteria import random_scores
 from lth_tutorial.networks.transformer import Attention
@@ -41,8 +41,11 @@ class UnitGroup:
             they are *coupled*, and lose a unit together.
         columns: layer name to the unit of each of its inputs, shape [inputs]; −1 where an input
             is no unit of this group. A dense layer behind `flatten` reads a filter by many inputs.
-        norms: batch norm name to the unit of each channel, likewise.
+        norms: name of a batch norm, instance norm or PReLU to the unit of each channel, likewise.
         pinned: why no unit can be removed, or None.
+        own: name of a parameter or buffer that the model uses by itself, a scale for instance, to
+            the dimension along which it has units, and the unit of each index there, likewise.
+        transposed: layers among these whose weight has the inputs first.
     """
 
     name: str
@@ -52,6 +55,8 @@ class UnitGroup:
     columns: dict[str, Tensor]
     norms: dict[str, Tensor]
     pinned: str | None
+    own: dict[str, tuple[int, Tensor]] = field(default_factory=dict)
+    transposed: frozenset[str] = frozenset()
 
 
 def unit_groups(model: nn.Module, x: Tensor) -> dict[str, UnitGroup]:
@@ -72,8 +77,8 @@ def unit_groups(model: nn.Module, x: Tensor) -> dict[str, UnitGroup]:
         UntraceableError: if the coupling cannot be traced; names the operation. It is a ValueError.
     """
     check_stored(model, "unit_groups")
-    _check_untied(model)
     trace = trace_units(model, x)
+    _check_untied(model, {*trace.rows, *trace.columns, *trace.norms})
     layers: dict[int, list[str]] = {}  # label that stands for a group, to its layers
     group_of = list(range(len(trace.parents)))
 
@@ -137,10 +142,11 @@ def unit_scores(
         group, total, count = groups[name], torch.zeros(groups[name].size), 0
         parts = group.rows if by == "l1" else group.norms
         for layer, index in parts.items():
-            weight = getattr(model.get_submodule(layer), "weight", None)
-            if weight is None:
+            module = model.get_submodule(layer)
+            weight = getattr(module, "weight", None)
+            if weight is None or isinstance(module, nn.PReLU):
                 continue
-            own = index >= 0
+            own, weight = index >= 0, weight.movedim(row_dim(module), 0)
             values = weight.detach().abs().flatten(1).sum(dim=1) if by == "l1" else weight.abs()
             total.index_add_(0, index[own], values.detach().float().cpu()[own])
             count += 1
@@ -167,7 +173,19 @@ def _group(model: nn.Module, trace: Trace, names: list[str]) -> UnitGroup:
     first, _, part = names[0].rpartition(".")
     heads = part == "query" and isinstance(model.get_submodule(first), Attention)
     filters = isinstance(model.get_submodule(names[0]), _ConvNd)
-    reasons = [trace.pinned[root] for root in roots if root in trace.pinned]
+    own, uncut = {}, []
+    for name, labels in trace.own.items():
+        index = units(labels.flatten()).view(labels.shape)
+        if bool((index >= 0).any()):
+            dims = [d for d in range(index.ndim) if _is_along(index, d)]
+            if dims:
+                own[name] = (
+                    dims[0],
+                    index.movedim(dims[0], 0).reshape(index.shape[dims[0]], -1)[:, 0],
+                )
+            else:
+                uncut.append(f"{name} holds it in several dimensions")
+    reasons = [trace.pinned[root] for root in roots if root in trace.pinned] + uncut
     return UnitGroup(
         name=first if heads else names[0],
         kind="head" if heads else "filter" if filters else "neuron",
@@ -176,13 +194,29 @@ def _group(model: nn.Module, trace: Trace, names: list[str]) -> UnitGroup:
         columns=table(trace.columns),
         norms=table(trace.norms),
         pinned=reasons[0] if reasons else None,
+        own=own,
+        transposed=frozenset(
+            n for n in (*trace.rows, *trace.columns) if row_dim(model.get_submodule(n))
+        ),
     )
 
 
-def _check_untied(model: nn.Module) -> None:
+def _is_along(index: Tensor, dim: int) -> bool:
+    flat = index.movedim(dim, 0).reshape(index.shape[dim], -1)
+    return bool((flat == flat[:, :1]).all())
+
+
+def row_dim(module: nn.Module) -> int:
+    """Return which of the first two dimensions of a layer's weight holds its outputs."""
+    return 1 if isinstance(module, _ConvTransposeNd) else 0
+
+
+def _check_untied(model: nn.Module, seen: set[str]) -> None:
+    """Raise an UntraceableError for a weight that layers share, if the recording saw one."""
     modules = [(n, m) for n, m in model.named_modules() if isinstance(m, (nn.Linear, _ConvNd))]
-    places = Counter(id(module.weight) for _, module in modules)
-    tied = [name for name, module in modules if places[id(module.weight)] > 1]
+    parameters = {n: m._parameters.get("weight") for n, m in modules if n in seen}
+    places = Counter(id(m._parameters.get("weight")) for _, m in modules)
+    tied = [n for n, p in parameters.items() if p is not None and places[id(p)] > 1]
     if tied:
         raise UntraceableError(
             f"{', '.join(tied)} share one weight, so that a unit of one would be cut from all: "

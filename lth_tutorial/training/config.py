@@ -65,8 +65,9 @@ class TrainConfig:
         bn_l1: ℓ1 penalty coefficient s of the scales γ of batch norm: s·sign(γ) is added to their
             gradient (network slimming, Liu et al. 2017).
         schedule: "steps" divides the rate by 10 at each of `lr_drops`, "cosine" lets it fall to 0.
-        lr_drops: steps at which the rate drops.
-        warmup_steps: steps over which the rate first rises linearly.
+        lr_drops: steps at which the rate drops; with schedule "cosine" an error.
+        warmup_steps: steps over which the rate first rises linearly, counted from 1: step 0 has
+            lr / warmup_steps, never 0. A drop inside the warm-up waits for its end.
         augment: shift and mirror the training images at random (pure function of data_seed, step).
         eval_every: steps between validation points; None for no validation history.
         precision: of products on a GPU: "fp32"; "tf32", whose factors have 10 bits; or "bf16",
@@ -112,6 +113,8 @@ class TrainConfig:
         _require(isinstance(self.lr_drops, tuple), "lr_drops", self.lr_drops, "a tuple of steps")
         inside = all(is_whole(s) and 0 < s < self.steps for s in self.lr_drops)
         _require(inside, "lr_drops", self.lr_drops, f"steps between 0 and {self.steps}")
+        fits = self.schedule == "steps" or not self.lr_drops
+        _require(fits, "lr_drops", self.lr_drops, 'empty with schedule "cosine"')
         good = is_whole(self.warmup_steps) and 0 <= self.warmup_steps < self.steps
         _require(good, "warmup_steps", self.warmup_steps, f"in 0 … {self.steps - 1}")
         if self.removal is not None:
@@ -140,7 +143,9 @@ class IMPConfig:
         fraction: share of the *remaining* weights removed per round, in (0, 1); or one share per
             parameter name, with scope "layer".
         scope: rank weights over the whole network ("global") or within each layer ("layer").
-        rewind_step: the step k whose weights and schedule position are restored. 0 is the
+        rewind_step: the step k whose weights and schedule position are restored. The dense
+            network is trained through in one run, its optimiser going on at step k (the authors'
+            OpenLTH restarts it there); tickets begin with a new one. 0 is the
             original ticket (Frankle & Carbin 2019); k > 0 is late rewinding (Frankle et al. 2020).
         after_pruning: "rewind" restores weights and schedule; "lr_rewind" keeps the trained
             weights and restores the schedule only; "fine_tune" keeps them and trains at a constant

@@ -3,8 +3,10 @@ from __future__ import annotations
 import copy
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import nn
 
 import lth_tutorial as lt
@@ -197,7 +199,7 @@ def test_heads_and_hidden_neurons_of_a_transformer_can_go_but_its_width_cannot()
     free = {name: (g.kind, g.size) for name, g in groups.items() if not g.pinned}
     block = [("head", 4), ("neuron", 64)]
     assert list(free.values()) == block * 2
-    assert "parameter" in groups["patches"].pinned
+    assert "LayerNorm) mixes it" in groups["patches"].pinned  # positions would go with it
     small = lt.remove_units(model, {"blocks.0.attention": torch.tensor([1, 0, 0, 0]).bool()}, x)
     attention = small.blocks[0].attention
     assert (attention.heads, attention.head_width, attention.query.out_features) == (1, 8, 8)
@@ -294,7 +296,7 @@ def test_an_operation_that_cannot_be_traced_is_named():
     [
         (nn.MultiheadAttention(4, 2), "MultiheadAttention"),
         (nn.Conv2d(4, 4, 1, groups=2), "2 groups"),
-        (nn.PReLU(4), "PReLU"),
+        (nn.LSTM(4, 4), "LSTM"),
     ],
 )
 def test_a_module_that_cannot_be_traced_is_named(module, named):
@@ -393,3 +395,151 @@ def test_heads_that_do_not_divide_the_width_are_refused(digits):
 def test_a_network_without_removable_units_says_why():
     with pytest.raises(ValueError, match=r"no unit .*: it is the network's output"):
         lt.all_units(lt.unit_groups(nn.Sequential(nn.Linear(4, 2)), noise(2, 4)))
+
+
+# Blocks of other people's networks
+
+
+class PaddedShortcut(nn.Module):
+    """Halves the image and doubles the channels by zeros, as in the first residual networks."""
+
+    def __init__(self, joined=False):
+        super().__init__()
+        self.start, self.inner = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.outer, self.head = nn.Conv2d(8, 16, 3, 2, padding=1), nn.Linear(16, 3)
+        self.joined = joined
+
+    def forward(self, x):
+        x = self.start(x).relu()
+        inner, x = self.outer(self.inner(x).relu()), x[:, :, ::2, ::2]
+        x = torch.cat([x, x * 0], 1) if self.joined else F.pad(x, (0, 0, 0, 0, 4, 4))
+        return self.head((inner + x).relu().mean((2, 3)))
+
+
+class OwnScales(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1)
+        self.scale, self.shift = nn.Parameter(noise(8)), nn.Parameter(noise(1, 8, 1, 1))
+        self.common = nn.Parameter(noise(1))
+
+    def forward(self, x):
+        x = self.first(x) * self.scale[None, :, None, None] + self.shift
+        return self.last(x.relu() * self.common).mean((2, 3))
+
+
+class LearnedToken(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.inner, self.outer = nn.Linear(8, 8), nn.Linear(8, 16), nn.Linear(16, 8)
+        self.token, self.place = nn.Parameter(noise(1, 1, 8)), nn.Parameter(noise(1, 4, 8))
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), self.embed(x[:, :, 0])], 1)
+        x = x + self.place
+        return self.head((x + self.outer(self.inner(x).relu())).mean(1))
+
+
+class Aside(nn.Module):
+    """Has layers that the forward pass never calls, and that share a weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 6), nn.Linear(6, 3)
+        self.unused, self.twin = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.twin.weight = self.unused.weight
+
+    def forward(self, x):
+        return self.last(self.first(x[:, 0, 0]).relu())
+
+
+BLOCKS = {
+    "padded": (PaddedShortcut(), ["inner"]),
+    "joined": (PaddedShortcut(True), ["start", "inner"]),
+    "scales": (OwnScales(), ["first"]),
+    "token": (LearnedToken(), ["embed", "inner"]),
+    "aside": (Aside(), ["first"]),
+    "transposed": (
+        nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2), nn.ConvTranspose2d(8, 6, 2, 2), nn.PReLU(6),
+            nn.InstanceNorm2d(6, affine=True, track_running_stats=True), nn.Conv2d(6, 3, 1),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        ), ["0", "1"],
+    ),
+    "per channel": (
+        nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.InstanceNorm2d(8), nn.PReLU(),
+            torchvision.ops.FrozenBatchNorm2d(8), torchvision.ops.StochasticDepth(0.5, "row"),
+            nn.ZeroPad2d(1), nn.Conv2d(8, 8, 3), nn.GroupNorm(8, 8), nn.Upsample(scale_factor=2),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3),
+        ), ["0", "6"],
+    ),
+    "gated": (nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.GLU(), nn.Linear(4, 3)), ["1"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_units_of_common_blocks_are_removed(name):
+    model, free = BLOCKS[name]
+    model = trained_like(copy.deepcopy(model))
+    x, before = noise(4, 3, 8, 8), set(vars(model))
+    groups = lt.unit_groups(model, x)
+    assert [group.name for group in groups.values() if not group.pinned] == free
+    units = half(model, groups)
+    small, mask = lt.remove_units(model, units, x), lt.unit_mask(model, units, groups)
+    masked = copy.deepcopy(model)
+    lt.apply_mask_(masked, mask)
+    with torch.no_grad():
+        assert torch.allclose(small(x), masked(x), rtol=1e-3, atol=1e-6)
+        assert not torch.allclose(small(x), model(x), rtol=1e-2)
+    again = lt.kept_units(mask, groups)
+    assert all(torch.equal(again[n], kept) for n, kept in units.items())
+    assert set(vars(model)) == before
+
+
+def test_timm_s_norms_with_activations_are_followed():
+    model = trained_like(timm.create_model("efficientnet_b0", num_classes=3))
+    x = noise(2, 3, 64, 64)
+    groups = lt.unit_groups(model, x)
+    assert sum(group.pinned is None for group in groups.values()) > 10
+    small = lt.remove_units(model, half(model, groups), x)
+    assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in model.parameters())
+
+
+def test_reasons_are_true():
+    layers = nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.Flatten(), nn.Linear(288, 3)
+    groups = lt.unit_groups(nn.Sequential(*layers), noise(2, 3, 8, 8))
+    assert groups["0"].pinned == "1 (GroupNorm) mixes it with others"
+    groups = lt.unit_groups(PaddedShortcut(), noise(2, 3, 8, 8))
+    assert "zeros that the forward pass puts beside" in groups["start"].pinned
+
+
+def test_attention_of_pytorch_with_arguments_by_name_is_named():
+    class Attends(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.start, self.at = nn.Linear(8, 8), nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, x):
+            x = self.start(x[:, 0])
+            return self.at(query=x, key=x, value=x, need_weights=False)[0].mean(1)
+
+    with pytest.raises(lt.UntraceableError, match=r"at \(MultiheadAttention\)"):
+        lt.unit_groups(Attends(), noise(2, 3, 8, 8))
+
+
+def test_what_counts_as_rounding_is_relative():
+    """The outputs are tiny, and so is an error of their size."""
+
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(8, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            x = self.a(x)
+            return self.b(x) * 1e-6 * x.size(1)
+
+    with pytest.raises(ValueError, match="depends on a number of units"):
+        lt.remove_units(Counts(), {"a": torch.tensor([1, 1, 1, 0]).bool()}, noise(3, 8))

@@ -283,6 +283,7 @@ def test_a_divergence_in_the_last_step_is_seen(tiny_model, tiny_data, config):
         ({"precision": "fp16"}, "unknown precision"),
         ({"lr_drops": 500}, "lr_drops must be a tuple"),
         ({"lr_drops": (2000,)}, "lr_drops must be steps between 0 and 2000"),
+        ({"lr_drops": (9,), "schedule": "cosine"}, 'lr_drops must be empty with schedule "cosine"'),
         ({"warmup_steps": 2000}, r"warmup_steps must be in 0 … 1999"),
     ],
 )
