@@ -124,8 +124,13 @@ def neighbours_vs_density(rows: DataFrame) -> Figure:
         axes.plot(at, 100 * table["mean"], markersize=5, **look)
     density_axis(axes, density)
     axes.set_xlabel("first-layer weights remaining (log scale)")
-    axes.set_ylim(0, 100)
-    axes.set_ylabel("neighbours of a kept pixel\nthat are kept (%)")
+    least = 100 * rows[list(check)].min().min()
+    axes.set_yscale("log")
+    axes.set_ylim(max(least, 0.5) / 1.2, 110)
+    ticks = [t for t in (100, 50, 20, 10, 5, 2, 1) if t >= least / 1.2]
+    axes.set_yticks(ticks, [str(t) for t in ticks])
+    axes.minorticks_off()
+    axes.set_ylabel("neighbours of a kept pixel\nthat are kept (%, log scale)")
     draw_legend(axes, f"mean and 95% interval, n = {rows['seed'].nunique()}")
     return figure
 
