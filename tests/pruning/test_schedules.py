@@ -202,3 +202,41 @@ def test_a_corruption_belongs_to_its_seed_and_spares_the_other_splits(how, digit
 def test_an_unknown_corruption_is_refused(digits):
     with pytest.raises(ValueError, match="Did you mean 'random_labels'"):
         lt.corrupt_data(digits, "random_label", 0)
+
+
+class ZeroHead(nn.Module):
+    """Its last layer starts at zero, as in many vision transformers."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(8, 6), nn.Linear(6, 3)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, x):
+        return self.head(self.body(x).relu())
+
+
+@pytest.mark.parametrize("criterion", [lt.snip_scores, lt.synflow_scores])
+@pytest.mark.filterwarnings("ignore::lth_tutorial.LayerCollapseWarning")
+def test_scores_that_are_all_equal_are_told(criterion, tiny_data):
+    model = ZeroHead()
+    with pytest.warns(lt.TiedScoresWarning, match="66 of 66 scores are equal .0., and 33 of these"):
+        lt.prune_to_density(criterion, model, tiny_data, 0.5)
+    scores = criterion(model, tiny_data, lt.dense_mask(model))
+    with pytest.warns(lt.TiedScoresWarning):
+        lt.prune(scores, lt.dense_mask(model), 0.5)
+
+
+@pytest.mark.parametrize("schedule", ["exponential", "linear"])
+@pytest.mark.parametrize("rounds", [1, 4])
+def test_every_schedule_warns_of_a_layer_that_collapses(schedule, rounds, tiny_data):
+    model = lt.build_model("mlp_6", seed=0, data=tiny_data)
+
+    def first_layer_only(model, data, mask):
+        scores = lt.random_scores(mask, 0)
+        return {n: s + 2.0 * n.startswith("fc1") for n, s in scores.items()}
+
+    with pytest.warns(lt.LayerCollapseWarning, match="output.weight has no weights left"):
+        lt.prune_to_density(
+            first_layer_only, model, tiny_data, 0.3, rounds=rounds, schedule=schedule
+        )

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 import lth_tutorial as lt
 from lth_tutorial.experiments import experiment, run
 from lth_tutorial.experiments.criteria import CHECKED, CRITERIA
+from lth_tutorial.tickets import before_training
 from lth_tutorial.tickets.before_training import METHODS, initial_mask
 
 
@@ -147,3 +149,20 @@ def test_the_cifar_experiment_runs_at_smoke_scale():
     )
     rows, _ = run(replace(design, seeds=(0,), parts=(part,)), data, scale=1e-4)
     assert set(lt.widen(rows)["arm"]) == {"snip", "snip/shuffled"}
+
+
+class Sorts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.layer(x.sort(dim=1).values)
+
+
+def test_what_no_criterion_can_score_is_refused_before_any_training(tiny_data, monkeypatch):
+    monkeypatch.setattr(before_training, "train_all", lambda *_, **__: pytest.fail("it trained"))
+    with pytest.raises(ValueError, match="cannot follow paths through sort in Sorts"):
+        lt.prune_before_training(
+            lambda seed: Sorts(), tiny_data, lt.TrainConfig(steps=2), densities=[0.5], seeds=[0]
+        )
