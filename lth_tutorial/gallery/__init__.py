@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from lth_tutorial.claims import claims
 from lth_tutorial.experiments import Experiment, experiment, scaled
-from lth_tutorial.gallery.ladder import ComputeLadder, compute_ladder
+from lth_tutorial.experiments.cost import cost_of, in_minutes
+from lth_tutorial.gallery.ladder import GPUS, ComputeLadder, compute_ladder
 from lth_tutorial.gallery.papers import NUMBERS, PaperNumber
 from lth_tutorial.gallery.parts import part_rows
 from lth_tutorial.plotting.card import png_uri
@@ -75,6 +76,17 @@ class GalleryEntry:
             facts.append(_duration(self.about))
         return "; ".join(facts) + "."
 
+    @property
+    def estimate(self) -> str:
+        """What all of it would take on several GPUs; empty for what needs none."""
+        if self.design.dataset != "cifar10":
+            return ""
+        cost = cost_of(experiment(self.design.name))
+        if cost is None:
+            return ""
+        times = ", ".join(f"{in_minutes(cost.minutes[gpu])} on one {gpu}" for gpu in GPUS)
+        return f"Estimated cost of all its steps: {times}."
+
     def _replicates(self) -> str:
         """Return the number of seeds; of a record that is not complete, part by part."""
         counts = {
@@ -99,6 +111,8 @@ class GalleryEntry:
     def _repr_html_(self) -> str:
         parts = [f"<p>{html.escape(self.facts)}</p>"]
         parts.append(f"<p>Command: <code>{html.escape(self.command)}</code></p>")
+        if self.estimate:
+            parts.append(f"<p>{html.escape(self.estimate)}</p>")
         if self.rows is not None:
             from lth_tutorial.gallery.figures import figures
 

@@ -9,7 +9,7 @@ from lth_tutorial.experiments import EXPERIMENTS
 from lth_tutorial.experiments.cost import cost_of, in_minutes
 from lth_tutorial.results.records import load_provenance, recorded
 
-_GPUS = ("H200", "A100", "T4")
+GPUS = ("H200", "A100", "T4")
 _SIZES = {
     "digits": "The digits, on one core",
     "mnist": "MNIST, on one core",
@@ -30,7 +30,7 @@ class ComputeLadder:
     rows: tuple[tuple[str, str, dict[str, float], str], ...]
 
     def _repr_html_(self) -> str:
-        heads = ("Record", *_GPUS, "Measured")
+        heads = ("Record", *GPUS, "Measured")
         parts = ["<table class='lth-costs'><thead><tr>"]
         parts += [f'<th scope="col">{head}</th>' for head in heads]
         parts.append("</tr></thead>")
@@ -40,7 +40,7 @@ class ComputeLadder:
                 continue
             parts.append(f'<tbody><tr><th scope="rowgroup" colspan="5">{title}</th></tr>')
             for _, name, minutes, measured in own:
-                cells = [in_minutes(minutes[gpu]) if gpu in minutes else "–" for gpu in _GPUS]
+                cells = [in_minutes(minutes[gpu]) if gpu in minutes else "–" for gpu in GPUS]
                 texts = [f"<code>{html.escape(name)}</code>", *cells, html.escape(measured) or "–"]
                 parts.append("<tr>" + "".join(f"<td>{text}</td>" for text in texts) + "</tr>")
             parts.append("</tbody>")
@@ -65,7 +65,7 @@ def compute_ladder() -> ComputeLadder:
         if size not in _SIZES:
             continue
         cost = cost_of(design) if size in ("short", "cifar10") else None
-        minutes = {} if cost is None else {gpu: cost.minutes[gpu] for gpu in _GPUS}
+        minutes = {} if cost is None else {gpu: cost.minutes[gpu] for gpu in GPUS}
         rows.append((size, design.name, minutes, _measured(design.name)))
     return ComputeLadder(tuple(rows))
 
