@@ -11,15 +11,34 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
-__all__ = ["State", "snapshot", "state_hash"]
+__all__ = ["State", "load_state_", "snapshot", "state_hash"]
 
 State = dict[str, Tensor]
 """A detached copy of a model's `state_dict()`: parameter name to tensor."""
 
 
 def snapshot(model: nn.Module) -> State:
-    """Return a copy of the model's state that later training cannot change."""
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    """Return a copy of the model's state that later training cannot change.
+
+    Of tensors alone: what a module's `get_extra_state()` gives beside them stays with the module;
+    `load_state_` knows that.
+    """
+    return {name: tensor.detach().clone() for name, tensor in tensors_of(model).items()}
+
+
+def tensors_of(model: nn.Module) -> State:
+    """Return the tensors of a model's `state_dict()`, not copied."""
+    return {n: tensor for n, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
+
+
+def load_state_(model: nn.Module, state: State) -> None:
+    """Give the model the weights of a state, in place.
+
+    As `model.load_state_dict(state)`, except that a module with an extra state that is no tensor
+    keeps its own.
+    """
+    extra = {n: v for n, v in model.state_dict().items() if not isinstance(v, Tensor)}
+    model.load_state_dict(extra | state)
 
 
 def state_hash(state: State) -> str:

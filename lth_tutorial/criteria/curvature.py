@@ -8,17 +8,20 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
 
 from lth_tutorial.criteria.passes import (
     check_finite,
+    gradients,
     logits,
     masked_weights,
+    own_statistics,
     scoring_mode,
     training_chunks,
 )
 from lth_tutorial.criteria.second_derivatives import differentiable_twice
 from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.networks.calls import call_with
 from lth_tutorial.pruning.masks import Mask, Scores
 from lth_tutorial.runtime import choose
 
@@ -41,7 +44,8 @@ def obd_scores(
     out, and the loss quadratic all the way down to w = 0.
 
     Args:
-        model: usually trained. It is left as it was; batch norm uses its running statistics.
+        model: usually trained. It is left as it was; batch norm uses its running statistics, or
+            those of the examples where it keeps none.
         data, mask, examples, data_seed: as for `snip_scores`.
         curvature: "gauss_newton" takes the diagonal of the Gauss-Newton matrix, which for this
             loss is the expected Fisher information, never negative; it costs one pass with a
@@ -61,7 +65,7 @@ def obd_scores(
     choose("curvature", curvature, ("gauss_newton", "hessian"))
     weights = masked_weights(model, mask)
     chunks, n = _chunks("obd_scores", data, weights, examples, data_seed)
-    with scoring_mode(model, batch_statistics=False):
+    with scoring_mode(model, batch_statistics=False), own_statistics(model, weights, chunks):
         if curvature == "hessian":
             with differentiable_twice(model, "obd_scores"):
                 h = _hessian_diagonal(model, weights, chunks, n)
@@ -97,7 +101,7 @@ def fisher_scores(
     """
     weights = masked_weights(model, mask)
     chunks, n = _chunks("fisher_scores", data, weights, examples, data_seed)
-    with scoring_mode(model, batch_statistics=False):
+    with scoring_mode(model, batch_statistics=False), own_statistics(model, weights, chunks):
         squares = _sum_of_squares(model, weights, chunks, _own_label, 1)
     scores = {n_: (w.square() * squares[n_] / (2 * n)).detach() for n_, w in weights.items()}
     return check_finite("fisher_scores", scores)
@@ -124,17 +128,37 @@ def _sum_of_squares(
     model: nn.Module, weights: dict[str, Tensor], chunks, loss: Loss, terms: int
 ) -> dict[str, Tensor]:
     """Return the sum over examples and terms of the squared gradient of each example's loss."""
+    leaves = {name: w.detach().requires_grad_() for name, w in weights.items()}
     fixed = {name: w.detach() for name, w in weights.items()}
     total = {name: torch.zeros_like(w) for name, w in fixed.items()}
 
     def one(values: dict[str, Tensor], x: Tensor, y: Tensor, k: int) -> Tensor:
-        return loss(functional_call(model, values, (x[None],))[0].log_softmax(0), y, k)
+        return loss(call_with(model, values, x[None])[0].log_softmax(0), y, k)
 
     each = vmap(grad(one), in_dims=(None, 0, 0, None), randomness="error")
+
+    def at_once(x: Tensor, y: Tensor, k: int) -> None:
+        found = each(fixed, x, y, k)  # whole, before anything is added
+        for name, gradient in found.items():
+            total[name] += gradient.square().sum(dim=0)
+
+    def one_by_one(x: Tensor, y: Tensor, k: int) -> None:
+        for example, label in zip(x, y, strict=True):
+            for name, gradient in gradients(one(leaves, example, label, k), leaves).items():
+                total[name] += gradient.square()
+
+    add = at_once
     for x, y in chunks:
         for k in range(terms):
-            for name, gradient in each(fixed, x, y, k).items():
-                total[name] += gradient.square().sum(dim=0)
+            try:
+                add(x, y, k)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:  # a layer that vmap cannot take, a recurrent one say
+                if add is one_by_one or "randomness" in str(error):
+                    raise
+                add = one_by_one
+                add(x, y, k)
     return total
 
 
@@ -143,10 +167,11 @@ def _hessian_diagonal(model, weights: dict[str, Tensor], chunks, n: int) -> dict
     total = {name: torch.zeros_like(w) for name, w in weights.items()}
     for x, y in chunks:
         loss = F.cross_entropy(logits(model, weights, x), y) * (len(x) / n)
-        first = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
-        for (name, weight), gradient in zip(weights.items(), first, strict=True):
+        for name, gradient in gradients(loss, weights, create_graph=True).items():
             flat = total[name].view(-1)
+            if not gradient.requires_grad:  # of a layer that is not used
+                continue
             for i, derivative in enumerate(gradient.flatten()):
-                (second,) = torch.autograd.grad(derivative, weight, retain_graph=True)
+                second = gradients(derivative, {name: weights[name]}, retain_graph=True)[name]
                 flat[i] += second.flatten()[i]
     return total

@@ -6,13 +6,13 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lth_tutorial.criteria import blocks  # noqa: F401  for its rules, and those of `rules`
 from lth_tutorial.criteria.passes import check_finite, scoring_mode
 from lth_tutorial.criteria.paths import MASKED, Path, counting, path, plain, refuse
 from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.networks.calls import call_with
 from lth_tutorial.pruning.masks import Mask, Scores, weights_under
 
 _SMALL = 1e-12  # the product of three such numbers is still a normal one in single precision
@@ -47,7 +47,7 @@ def synflow_scores(model: nn.Module, data: Dataset, mask: Mask) -> Scores:
 
     Source: Tanaka et al. 2020, section 5 and algorithm 1.
     """
-    weights_under(model, mask)
+    mask = {name: mask[name] for name in weights_under(model, mask)}
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     absolute = {name: _magnitudes(tensor.detach()) for name, tensor in tensors.items()}
     # A GPU may round the factors of single-precision products to 10 bits (TF32).
@@ -79,6 +79,7 @@ def connected_weights(model: nn.Module, data: Dataset, mask: Mask) -> Mask:
         ValueError: if the mask does not fit the model, or the model has an operation through which
             paths cannot be followed; names it.
     """
+    mask = {name: mask[name] for name in weights_under(model, mask)}
     _, scores = _flow(model, data, _ones(model, mask), list(mask), counts=True)
     return {name: mask[name] & (scores[name] > 0) for name in mask}
 
@@ -193,7 +194,7 @@ def _flow(
     given = values | {name: path(w, of_input=False) for name, w in weights.items()}
     x = path(torch.ones((1, *data.shape), dtype=dtype, device=data.device))
     with scoring_mode(model, batch_statistics=False), counting(counts):
-        output = functional_call(model, given, (x,))
+        output = call_with(model, given, x)
     if not isinstance(output, Path) or not output.of_input:
         refuse(f"the forward pass to an output of type {type(output).__name__}")
     total = plain(output).sum()

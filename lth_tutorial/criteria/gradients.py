@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lth_tutorial.criteria.passes import (
     check_finite,
+    gradients,
     logits,
     masked_weights,
     scoring_mode,
@@ -148,12 +149,11 @@ def grasp_scores(
             with LeanSecondDerivatives():
                 output = logits(model, weights, x)
             loss = F.cross_entropy(output / temperature, y) * (len(x) / n)
-            first = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
-            held = gradient.values() or [each.detach() for each in first]
-            dot = sum((a * b).sum() for a, b in zip(first, held, strict=True))
-            second = torch.autograd.grad(dot, list(weights.values()))
-            for total, part in zip(product.values(), second, strict=True):
-                total += part
+            first = gradients(loss, weights, create_graph=True)
+            held = gradient or {name: each.detach() for name, each in first.items()}
+            dot = sum((first[name] * held[name]).sum() for name in weights)
+            for name, part in gradients(dot, weights).items():
+                product[name] += part
     scores = {name: (w * product[name]).detach() for name, w in weights.items()}
     return check_finite("grasp_scores", scores)
 
@@ -170,9 +170,8 @@ def _mean_gradient(
     with scoring_mode(model, batch_statistics=True):
         for x, y in chunks:
             loss = F.cross_entropy(logits(model, weights, x) / temperature, y) * (len(x) / n)
-            parts = torch.autograd.grad(loss, list(weights.values()))
-            for sum_, part in zip(total.values(), parts, strict=True):
-                sum_ += part
+            for name, part in gradients(loss, weights).items():
+                total[name] += part
     return total
 
 

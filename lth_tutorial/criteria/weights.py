@@ -26,7 +26,7 @@ def magnitude_scores(state: State, mask: Mask) -> Scores:
     Source: Han et al. 2015; Frankle & Carbin 2019, section 1.
     """
     _check_state("magnitude_scores", state, mask)
-    return {name: weight_in(state, name).abs() for name in mask}
+    return {name: weight_in(state, name).abs() for name in state if name in mask}
 
 
 def relative_magnitude_scores(state: State, mask: Mask) -> Scores:
@@ -82,7 +82,8 @@ def movement_scores(state: State, start: State, mask: Mask) -> Scores:
     """
     _check_state("movement_scores", state, mask)
     _check_state("movement_scores", start, mask)
-    return {name: (weight_in(state, name) - weight_in(start, name)).abs() for name in mask}
+    names = [name for name in state if name in mask]
+    return {name: (weight_in(state, name) - weight_in(start, name)).abs() for name in names}
 
 
 def magnitude_increase_scores(state: State, start: State, mask: Mask) -> Scores:
@@ -100,7 +101,8 @@ def magnitude_increase_scores(state: State, start: State, mask: Mask) -> Scores:
     """
     _check_state("magnitude_increase_scores", state, mask)
     _check_state("magnitude_increase_scores", start, mask)
-    return {name: weight_in(state, name).abs() - weight_in(start, name).abs() for name in mask}
+    names = [name for name in state if name in mask]
+    return {name: weight_in(state, name).abs() - weight_in(start, name).abs() for name in names}
 
 
 def _check_state(criterion: str, state: State, mask: Mask) -> None:

@@ -30,7 +30,8 @@ class Dataset:
     Attributes:
         name: says the source too; it is printed in captions and written into records.
         x_train, x_val, x_test: examples first, then any shape, e.g. [n, channels, height, width];
-            uint8 or float. The validation set may be empty (length 0).
+            uint8 or float; whole numbers of any other type are token indices, which no one
+            normalises. The validation set may be empty (length 0).
         y_train, y_val, y_test: int64 class labels in 0 … num_classes − 1, shape [n].
         num_classes: number of classes.
         mean, std: one number per channel (dimension 1 of the examples) of the training examples,
@@ -105,14 +106,32 @@ class Dataset:
         return x, y
 
     def normalize(self, x: Tensor) -> Tensor:
-        """Return `x` as float32, minus `mean`, over `std`.
+        """Return `x` as float32, minus `mean`, over `std`; token indices as they are.
 
         Args:
             x: examples of any of the splits, shape [..., channels, *rest].
         """
+        if are_tokens(x):
+            return x
         trailing = (1,) * (len(self.shape) - 1)
         shift, scale = self.mean.view(-1, *trailing), (1 / self.std).view(-1, *trailing)
         return (x.float() - shift) * scale
+
+
+def chunk_lengths(n: int, size: int) -> list[int]:
+    """Return how many of n examples go through a network at a time; none goes alone at the end.
+
+    Batch norm in training, and a forward pass that squeezes, cannot take a lone example.
+    """
+    whole, rest = divmod(n, size)
+    if rest == 1 and whole and size > 1:
+        return [size] * (whole - 1) + [size + 1]
+    return [size] * whole + [rest] * (rest > 0)
+
+
+def are_tokens(x: Tensor) -> bool:
+    """Return whether examples are whole numbers wider than a byte: indices for an embedding."""
+    return x.dtype in (torch.int16, torch.int32, torch.int64)
 
 
 def make_dataset(
@@ -291,6 +310,8 @@ def _check_split(name: str, split: str, x: Tensor, y: Tensor, like: Tensor) -> N
 
 
 def _channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    if are_tokens(x):
+        return torch.zeros(x.shape[1], device=x.device), torch.ones(x.shape[1], device=x.device)
     # float64, in slices: a float copy of all of CIFAR-10 would need 1.2 GB, and what large slices
     # need is not given back to the system.
     channels = x.shape[1]

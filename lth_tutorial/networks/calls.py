@@ -13,8 +13,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 
+class OutputError(ValueError):
+    """A model returns something else than logits."""
+
+
 def logits_of(output: object, n: int, model: nn.Module) -> Tensor:
-    """Return a model's output for n examples, or raise a ValueError unless it is [n, classes]."""
+    """Return a model's output for n examples, or raise an OutputError unless it is [n, classes]."""
     if isinstance(output, Tensor) and output.ndim == 2 and len(output) == n:
         return output
     mode = "training" if model.training else "evaluation"
@@ -25,7 +29,7 @@ def logits_of(output: object, n: int, model: nn.Module) -> Tensor:
         what = f"a {what} with {', '.join(map(str, output))}"
     elif isinstance(output, (tuple, list)):
         what = f"a {what} of {len(output)}"
-    raise ValueError(
+    raise OutputError(
         f"{type(model).__name__} returns {what} in {mode} mode for {n} examples; its output must "
         f"be one tensor of logits [{n}, classes]. Wrap it in a module that returns that alone"
     )

@@ -75,6 +75,20 @@ def follow_weights(state: State) -> State:
     return changed
 
 
+def check_between(a: State, b: State) -> None:
+    """Raise a ValueError if there is no network between two, because of what weights come from."""
+    for name, tensor in a.items():
+        pruned = name.endswith("_mask") and f"{name[:-5]}_orig" in a
+        turned = name.endswith(".base") and ".parametrizations." in f".{name}"
+        if (pruned or turned) and not torch.equal(tensor, b[name]):
+            layer = name.removesuffix("_mask") if pruned else name.partition(".0.base")[0]
+            raise ValueError(
+                f"{name} differs between the networks, and weights in between would be computed "
+                f"with neither: make {layer} an ordinary weight first, by torch.nn.utils.prune."
+                f"remove or torch.nn.utils.parametrize.remove_parametrizations"
+            )
+
+
 def _as_matrix(weight: Tensor, u: Tensor, v: Tensor) -> Tensor:
     """Return the weight as the matrix of which u and v are singular vectors.
 

@@ -9,7 +9,7 @@ in `networks.weights`: matrices and kernels, no biases, norms or tables.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -56,6 +56,12 @@ def dense_mask(model: nn.Module) -> Mask:
     weights = prunable_weights(model)
     warn_of_left_out(model, weights)
     return {name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()}
+
+
+def in_order_of(names: Iterable[str], values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a dictionary in the order of some names; those that are not among them come last."""
+    first = [name for name in names if name in values]
+    return {name: values[name] for name in dict.fromkeys([*first, *values])}
 
 
 def weights_under(model: nn.Module, mask: Mask) -> dict[str, Tensor]:

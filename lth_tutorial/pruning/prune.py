@@ -45,7 +45,8 @@ def prune(
     back. Pruned weights never return, whatever their score.
 
     Args:
-        scores: importance per weight, higher = keep; same names and shapes as the mask.
+        scores: importance per weight, higher = keep; same names and shapes as the mask. Their
+            order of layers is that of the result, and decides between equal scores.
         mask: the weights that remain so far.
         fraction: share of the *remaining* weights to remove, in (0, 1); with scope "layer" it may
             be a mapping from every parameter name to a share in [0, 1), 0 leaving a layer alone.
@@ -102,6 +103,8 @@ def keep_best(
 ) -> Mask:
     """Return the mask of the highest-scored weights among those that `mask` keeps.
 
+    Ties go to the layer that comes first in the scores, and within a layer to the lower index.
+
     Args:
         keep: how many weights survive: in all, or by parameter name.
 
@@ -109,6 +112,7 @@ def keep_best(
         ValueError: for NaN scores, scores that do not fit the mask, or counts out of range.
     """
     _check_scores(scores, mask)
+    mask = {name: mask[name] for name in scores}
     if not is_whole(min_per_layer) or min_per_layer < 0:
         raise ValueError(f"min_per_layer is a whole number of at least 0; got {min_per_layer!r}")
     if isinstance(keep, Mapping):

@@ -13,7 +13,15 @@ from typing import Literal
 from torch import nn
 
 from lth_tutorial.data.dataset import Dataset
-from lth_tutorial.pruning.masks import Criterion, Mask, check_boolean, check_mask, dense_mask
+from lth_tutorial.pruning.masks import (
+    Criterion,
+    Mask,
+    check_boolean,
+    check_mask,
+    dense_mask,
+    in_order_of,
+    weights_under,
+)
 from lth_tutorial.pruning.prune import keep_best, warn_of_collapse, warn_of_ties
 from lth_tutorial.runtime import choose, is_whole
 
@@ -62,7 +70,7 @@ def prune_to_density(
     if not is_whole(rounds) or rounds < 1:
         raise ValueError(f"rounds is a whole number of at least 1; got {rounds!r}")
     mask = dense_mask(model) if mask is None else mask
-    check_boolean(mask)
+    mask = {name: mask[name] for name in weights_under(model, mask)}
     first = mask
     start, total = sum(int(m.sum()) for m in mask.values()), sum(m.numel() for m in mask.values())
     end = _target(density, total)
@@ -77,7 +85,7 @@ def prune_to_density(
             )
         else:
             keep = round(start + (end - start) * i / rounds)
-        scores, before = criterion(model, data, mask), mask
+        scores, before = in_order_of(mask, criterion(model, data, mask)), mask
         mask = keep_best(scores, before, keep, min_per_layer=min_per_layer)
         warn_of_ties(scores, before, mask)
     warn_of_collapse(first, mask)

@@ -7,10 +7,9 @@ noise of the data order no longer decides where it ends (Frankle et al. 2020, se
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,14 +17,23 @@ import torch
 from torch import nn
 
 from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.networks.calls import copied
+from lth_tutorial.networks.first_pass import first_pass
+from lth_tutorial.networks.parametrized import check_between, follow_weights
 from lth_tutorial.pruning.masks import Mask
 from lth_tutorial.runtime import choose, is_whole
-from lth_tutorial.states import State, snapshot
+from lth_tutorial.stability.buffers import (
+    check_seen,
+    frozen_norms,
+    norms_of,
+    reestimate_group_,
+    warn_of_buffers,
+)
+from lth_tutorial.states import State, load_state_, snapshot
 from lth_tutorial.training.evaluation import evaluate_group
 from lth_tutorial.training.groups import SingleModel, Stack, can_stack
 
 BatchNorm = Literal["reestimate", "stale"]
-_CHUNK = 500
 _STACK = 31
 
 
@@ -67,16 +75,20 @@ class Barrier:
 def interpolate(a: State, b: State, alpha: float, *, extrapolate: bool = False) -> State:
     """Return the weights at (1 − alpha) · a + alpha · b: exactly a at 0 and exactly b at 1.
 
-    Tensors of whole numbers (batch norm's counter) are those of `a`.
+    Tensors of whole numbers (batch norm's counter) are those of `a`. The vectors of spectral norm
+    are computed anew from the weights in between. Other buffers are interpolated like weights,
+    batch norm's statistics too: `barrier` measures those anew.
 
     Args:
         extrapolate: allow positions outside [0, 1], beyond the two networks.
 
     Raises:
         ValueError: for states of different networks, weights that are NaN or infinite (naming the
-            tensor), or an alpha outside [0, 1].
+            tensor), an alpha outside [0, 1], or networks that torch.nn.utils.prune has pruned
+            differently.
     """
     check_states(a, b)
+    check_between(a, b)
     if not math.isfinite(alpha) or not (extrapolate or 0 <= alpha <= 1):
         raise ValueError(
             f"alpha lies in [0, 1], between the two networks; got {alpha!r} (extrapolate=True goes "
@@ -107,8 +119,10 @@ def barrier(
         points: positions including both ends, 3 or more; the papers take 11 to 31.
         split: images to evaluate on: "train", "val" or "test".
         batch_norm: "reestimate" measures the statistics of every interpolated network on the
-            training images; "stale" interpolates those of the ends, which are not the statistics
-            of the network in between.
+            training images (of instance norm that keeps some, too); "stale" interpolates those of
+            the ends, which are not the statistics of the network in between. A norm that is frozen
+            (in evaluation mode inside a model in training mode, or with the same statistics in
+            both networks) stays as it is.
         mask: if given, both networks must be zero wherever it prunes.
 
     Raises:
@@ -116,11 +130,17 @@ def barrier(
             NaN or infinite (each naming the tensor), or, with "stale", a batch norm that has never
             seen data.
 
+    Warns:
+        BufferWarning: naming buffers that differ between the networks and may be computed from
+            data or weights in a way that nobody here knows.
+
     Source: Frankle et al. 2020 (linear mode connectivity), section 2.
     """
     check_points(points)
     check_states(a, b)
+    check_between(a, b)
     check_states(snapshot(model), a)
+    warn_of_buffers(model, [a, b])
     for state in (a, b):
         _check_masked(state, mask)
     last = points - 1
@@ -129,38 +149,9 @@ def barrier(
         _between(a, b, i / last) if 2 * i <= last else _between(b, a, (last - i) / last)
         for i in range(points)
     ]
-    losses, errors = evaluate_states(model, states, data, split, batch_norm)
+    frozen = frozen_norms(model, [a, b])
+    losses, errors = evaluate_states(model, states, data, split, batch_norm, frozen)
     return Barrier(tuple(i / last for i in range(points)), errors, losses)
-
-
-def reestimate_batch_norm_(model: nn.Module, data: Dataset) -> None:
-    """Measure the statistics of every batch norm layer on the training images, in place.
-
-    The mean over batches of 500 images in stored order of each batch's mean and variance; an
-    incomplete last batch counts only where there is no other.
-    """
-    _reestimate_(SingleModel(model), data)
-
-
-@torch.no_grad()
-def _reestimate_(group: SingleModel | Stack, data: Dataset) -> None:
-    norms = [] if isinstance(group, Stack) else _batch_norms(group.models[0])
-    usual = [norm.momentum for norm in norms]
-    group.set_training(isinstance(group, Stack))  # of a single model: no dropout
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.train()
-    whole = max(len(data.x_train) // _CHUNK * _CHUNK, min(_CHUNK, len(data.x_train)))
-    for i, x in enumerate(data.x_train[:whole].split(_CHUNK)):
-        # With weight 1 / (i + 1) the running statistics are the mean over the batches so far.
-        group.momentum = 1 / (i + 1)
-        for norm in norms:
-            norm.momentum = 1 / (i + 1)
-        x = data.normalize(x)
-        group.logits(x.expand(group.size, *x.shape))
-    for norm, momentum in zip(norms, usual, strict=True):
-        norm.momentum = momentum
-    group.restore_modes()
 
 
 def check_states(a: State, b: State) -> None:
@@ -180,10 +171,11 @@ def check_states(a: State, b: State) -> None:
 
 
 def _between(a: State, b: State, alpha: float) -> State:
-    return {
+    state = {
         name: torch.lerp(tensor, b[name], alpha) if tensor.is_floating_point() else tensor.clone()
         for name, tensor in a.items()
     }
+    return state if alpha in (0, 1) else follow_weights(state)
 
 
 def _check_masked(state: State, mask: Mask | None) -> None:
@@ -194,21 +186,6 @@ def _check_masked(state: State, mask: Mask | None) -> None:
             raise ValueError(f"a network has weights in {name} where the mask prunes")
 
 
-def _batch_norms(model: nn.Module) -> list[nn.Module]:
-    kinds = nn.modules.batchnorm._BatchNorm
-    return [m for m in model.modules() if isinstance(m, kinds) and m.track_running_stats]
-
-
-def _check_seen(model: nn.Module, states: Sequence[State]) -> None:
-    for name, module in model.named_modules():
-        counter = f"{name}.num_batches_tracked"
-        if module in _batch_norms(model) and any(int(state[counter]) == 0 for state in states):
-            raise ValueError(
-                f"{name} has never seen data, its statistics mean nothing; train the network, or "
-                f"ask for batch_norm='reestimate'"
-            )
-
-
 def check_points(points: int) -> None:
     """Raise a ValueError unless a line has its ends and something in between."""
     if not is_whole(points) or points < 3:
@@ -216,24 +193,31 @@ def check_points(points: int) -> None:
 
 
 def evaluate_states(
-    model: nn.Module, states: Iterable[State], data: Dataset, split: str, batch_norm: str
+    model: nn.Module,
+    states: Iterable[State],
+    data: Dataset,
+    split: str,
+    batch_norm: str,
+    frozen: Collection[str] = (),
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return loss and error of every state, many small networks at a time."""
     choose("batch_norm", batch_norm, ("reestimate", "stale"))
     group: SingleModel | Stack
     losses: list[float] = []
     errors: list[float] = []
-    stacking, probe, states = can_stack([model, model]), copy.deepcopy(model), iter(states)
+    stacking, probe = can_stack([model, model]) and not frozen, copied(model)
+    first_pass(probe, data)
+    states = iter(states)
     while some := list(itertools.islice(states, _STACK if stacking else 1)):
         if stacking:
             group = Stack([probe] * len(some), some)
         else:
-            probe.load_state_dict(some[0])
+            load_state_(probe, some[0])
             group = SingleModel(probe)
         if batch_norm == "stale":
-            _check_seen(probe, some)
-        elif _batch_norms(probe):
-            _reestimate_(group, data)
+            check_seen(probe, some)
+        elif norms_of(probe):
+            reestimate_group_(group, data, frozen)
         loss, accuracy = evaluate_group(group, data, split)
         losses += loss.tolist()
         errors += (1 - accuracy).tolist()

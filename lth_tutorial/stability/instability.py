@@ -17,10 +17,10 @@ from torch import nn
 
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.locks import one_writer
-from lth_tutorial.pruning.masks import Mask
+from lth_tutorial.pruning.masks import Mask, weights_under
 from lth_tutorial.runtime import choose, is_whole, progress_bar
 from lth_tutorial.stability.connectivity import BatchNorm, barrier, check_points
-from lth_tutorial.states import State
+from lth_tutorial.states import State, load_state_
 from lth_tutorial.tickets.arms import model_builder
 from lth_tutorial.tickets.lottery import converged, train_all
 from lth_tutorial.training.config import TrainConfig
@@ -88,6 +88,8 @@ def instability(
     check_copies(seeds, branches, points, batch_norm)
     _check_masks(seeds, masks)
     build = model_builder(model, data)
+    for mask in (masks or {}).values():
+        weights_under(build(seeds[0]), mask)
     trunk_end = max(branch_steps)
     total = trunk_end + branches * sum(train_config.steps - k for k in branch_steps)
     rows = []
@@ -132,7 +134,7 @@ def copies_and_barriers(
     models = {}
     for seed, i in keys:
         models[seed + BRANCH * (i + 1)] = copy = build(seed)
-        copy.load_state_dict(starts[seed])
+        load_state_(copy, starts[seed])
     ends: dict[tuple[int, int], TrainResult] = {}
     if keys:
         each_mask = [masks[seed] for seed, _ in keys] if masks else None

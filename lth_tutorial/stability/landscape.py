@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.networks.parametrized import check_between, follow_weights
+from lth_tutorial.stability.buffers import frozen_norms, warn_of_buffers
 from lth_tutorial.stability.connectivity import (
     BatchNorm,
     barrier,
@@ -81,6 +83,9 @@ def plane(
         raise ValueError(f"margin is a share of at least 0; got {margin!r}")
     for state in (b, c, snapshot(model)):
         check_states(a, state)
+    for state in (b, c):
+        check_between(a, state)
+    warn_of_buffers(model, [a, b, c])
     names = [name for name, _ in model.named_parameters()]
     ab, ac = (_flat(end, names) - _flat(a, names) for end in (b, c))
     width = float(ab.norm())
@@ -97,7 +102,9 @@ def plane(
         return _combination(a, b, c, towards_b, towards_c)
 
     places = ((column, row) for row in y for column in x)
-    losses, errors = evaluate_states(model, map(at, places), data, split, batch_norm)
+    losses, errors = evaluate_states(
+        model, map(at, places), data, split, batch_norm, frozen_norms(model, [a, b, c])
+    )
     return Plane(x, y, anchors, _rows(errors, points), _rows(losses, points))
 
 
@@ -147,12 +154,13 @@ def _axis(values: Sequence[float], points: int, margin: float) -> tuple[float, .
 
 
 def _combination(a: State, b: State, c: State, towards_b: float, towards_c: float) -> State:
-    return {
+    state = {
         name: tensor + towards_b * (b[name] - tensor) + towards_c * (c[name] - tensor)
         if tensor.is_floating_point()
         else tensor.clone()
         for name, tensor in a.items()
     }
+    return follow_weights(state)
 
 
 def _rows(values: tuple[float, ...], points: int) -> tuple[tuple[float, ...], ...]:

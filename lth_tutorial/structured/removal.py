@@ -59,7 +59,9 @@ def kept_units(mask: Mask, groups: Mapping[str, UnitGroup]) -> Units:
             several coupled layers. Names the layer and the unit.
     """
     units: Units = {}
-    for group in (group for group in groups.values() if not group.pinned):
+    places = {name: i for i, name in enumerate(mask)}
+    free = [group for group in groups.values() if not group.pinned]
+    for group in sorted(free, key=lambda g: places.get(f"{next(iter(g.rows))}.weight", -1)):
         alive = {}
         for layer, index in group.rows.items():
             kept = _by_rows(groups, layer, mask[f"{layer}.weight"]).flatten(1).any(dim=1).cpu()

@@ -134,7 +134,8 @@ def unit_scores(
         ValueError: for an unknown criterion, or "bn_scale" where a group has no batch norm.
     """
     choose("criterion", by, CRITERIA)
-    units = all_units(groups)
+    places = {name: i for i, (name, _) in enumerate(model.named_modules())}
+    units = all_units({n: groups[n] for n in sorted(groups, key=lambda n: places.get(n, -1))})
     if by == "random":
         return random_scores(units, seed)
     scores = {}

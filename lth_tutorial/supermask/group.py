@@ -12,11 +12,12 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from lth_tutorial.data.dataset import generator_for
+from lth_tutorial.networks.calls import call_with
 from lth_tutorial.pruning import radix
 from lth_tutorial.pruning.radix import Highest
+from lth_tutorial.states import tensors_of
 from lth_tutorial.supermask.design import SupermaskConfig, batch_norm_parameters
 from lth_tutorial.supermask.frozen import draw_scores, maskable_weights
 from lth_tutorial.supermask.weights import (
@@ -53,7 +54,7 @@ class MaskedGroup:
         self.is_random = any(single.is_random for single in self.singles)
         reads_numbers = design.method == "sampled" or bool(design.anneal)
         self.is_recordable = not (self.is_random or reads_numbers)
-        states = [model.state_dict() for model in models]
+        states = [tensors_of(model) for model in models]
         self.tensors = {
             name: torch.stack([state[name].detach() for state in states]) for name in states[0]
         }
@@ -119,7 +120,7 @@ class MaskedGroup:
     def _one(self, tensors: dict[str, Sequence[Tensor]], x: Tensor, i: int) -> Tensor:
         own = {name: each[i] for name, each in tensors.items()}
         batch = in_order(x[i], channels_last=self.channels_last)
-        return functional_call(self.models[i], own, (batch,))[None]
+        return call_with(self.models[i], own, batch)[None]
 
     def weights(self) -> dict[str, Tensor]:
         """Return the effective weights, through which gradients reach the scores."""

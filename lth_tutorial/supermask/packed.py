@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lth_tutorial.files import as_safetensors, read_tensors, sealed, unsealed, write_atomically
 from lth_tutorial.networks.layers import with_sign_activations
 from lth_tutorial.runtime import choose
-from lth_tutorial.states import State, state_hash
+from lth_tutorial.states import State, load_state_, state_hash
 from lth_tutorial.supermask.design import SupermaskConfig
 from lth_tutorial.supermask.frozen import kaiming_normal_, maskable_weights, signed_constant_
 from lth_tutorial.supermask.search import Supermask, effective_weights
@@ -162,7 +162,7 @@ def _network_in(raw: bytes, path: str, model: nn.Module) -> nn.Module:
     state = effective_weights(weights, ticket) | others
     if state_hash(state) != header["effective_hash"]:
         raise ValueError(f"{path} is damaged: mask, gains or batch norm are not what was saved")
-    network.load_state_dict(state)
+    load_state_(network, state)
     return network.eval()
 
 

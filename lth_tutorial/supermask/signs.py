@@ -14,7 +14,7 @@ from lth_tutorial.files import remove_run
 from lth_tutorial.locks import one_writer
 from lth_tutorial.pruning.masks import dense_mask, density, masked_state, shuffle_within_layers
 from lth_tutorial.runtime import is_whole, progress_bar
-from lth_tutorial.states import State
+from lth_tutorial.states import State, load_state_
 from lth_tutorial.supermask.zhou import large_final_mask, replace_kept, rescale_kept
 from lth_tutorial.tickets.arms import model_builder
 from lth_tutorial.tickets.lottery import IMPRound, imp_rounds, train_all
@@ -146,7 +146,7 @@ def _untrained(model, data, seed: int, dense: IMPRound, ticket: IMPRound) -> lis
 
 
 def _accuracy(model: nn.Module, data: Dataset, state: State) -> float:
-    model.load_state_dict(state)
+    load_state_(model, state)
     return evaluate(model, data).accuracy
 
 

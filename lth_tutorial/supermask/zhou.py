@@ -49,9 +49,10 @@ def large_final_mask(
         name: weight_in(final, name) * start[name].sign()
         if same_sign
         else weight_in(final, name).abs()
-        for name in mask
+        for name in start
+        if name in mask
     }
-    remaining = {name: int(kept.sum()) for name, kept in mask.items()}
+    remaining = {name: int(mask[name].sum()) for name in scores}
     if scope == "global":
         return keep_best(scores, mask, kept_count(sum(remaining.values()), keep, "the network"))
     return keep_best(scores, mask, {n: kept_count(r, keep, n) for n, r in remaining.items()})
@@ -101,7 +102,8 @@ def replace_kept(
     choose("values", values, KEPT_VALUES)
     check_mask(mask, {name: start[name] for name in mask if name in start})
     changed = {name: tensor.clone() for name, tensor in start.items()}
-    for i, (name, kept) in enumerate(mask.items()):
+    for i, name in enumerate(name for name in start if name in mask):
+        kept = mask[name]
         generator = generator_for("kept values", seed, i)
         weight = start[name].cpu()
         magnitude = weight.abs()

@@ -23,7 +23,7 @@ from lth_tutorial.networks.build import build_model
 from lth_tutorial.pruning.masks import Criterion, Mask, Scores, shuffle_within_layers
 from lth_tutorial.pruning.prune import prune_like
 from lth_tutorial.runtime import choose, is_whole, progress_bar
-from lth_tutorial.states import State, snapshot, state_hash
+from lth_tutorial.states import State, load_state_, snapshot, state_hash
 from lth_tutorial.tickets.lottery import (
     IMPRound,
     as_rounds,
@@ -185,7 +185,7 @@ def _experiment(
                 _keep_rows(jobs[arm], found)
             rows.extend(found)
         for seed, result in tickets.items():
-            models[seed].load_state_dict(result.final)
+            load_state_(models[seed], result.final)
         return tickets
 
     tickets = pruned_rounds(

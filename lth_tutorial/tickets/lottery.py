@@ -25,11 +25,12 @@ from lth_tutorial.pruning.masks import (
     apply_mask_,
     dense_mask,
     density,
+    in_order_of,
     masked_state,
 )
 from lth_tutorial.pruning.prune import check_fractions, prune
 from lth_tutorial.runtime import progress_bar
-from lth_tutorial.states import State, snapshot, state_hash
+from lth_tutorial.states import State, load_state_, snapshot, state_hash
 from lth_tutorial.training.config import IMPConfig, TrainConfig, retraining_config
 from lth_tutorial.training.evaluation import evaluate
 from lth_tutorial.training.identity import claim_folder, describe_function, describe_model, within
@@ -122,7 +123,7 @@ def iterative_magnitude_pruning(
 
 def rewind_(model: nn.Module, start: State, mask: Mask) -> None:
     """Put the model back to the weights of a snapshot, pruned weights zero, in place."""
-    model.load_state_dict(start)
+    load_state_(model, start)
     apply_mask_(model, mask)
 
 
@@ -221,9 +222,9 @@ def score(
 ) -> Scores:
     """Return a criterion's scores of a trained state; the model is left with that state."""
     if criterion is None:
-        return magnitude_scores(state, mask)
-    model.load_state_dict(state)
-    return criterion(model, data, mask)
+        return in_order_of(mask, magnitude_scores(state, mask))
+    load_state_(model, state)
+    return in_order_of(mask, criterion(model, data, mask))
 
 
 def train_all(models: dict[int, nn.Module], data, config, **options) -> dict[int, TrainResult]:

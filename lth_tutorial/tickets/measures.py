@@ -7,7 +7,7 @@ import math
 from torch import nn
 
 from lth_tutorial.data.dataset import Dataset
-from lth_tutorial.states import State
+from lth_tutorial.states import State, load_state_
 from lth_tutorial.tickets.lottery import IMPRound, converged
 from lth_tutorial.training.evaluation import evaluate
 
@@ -25,7 +25,7 @@ def _row(arm: str, seed: int, model: nn.Module, data: Dataset, current: IMPRound
     def accuracy(state: State | None, split: str = "test") -> float:
         if state is None or not converged(result):
             return math.nan
-        model.load_state_dict(state)
+        load_state_(model, state)
         return evaluate(model, data, split).accuracy
 
     return {

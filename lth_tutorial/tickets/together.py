@@ -20,7 +20,7 @@ from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.files import remove_run
 from lth_tutorial.pruning.masks import Mask
 from lth_tutorial.runtime import tick
-from lth_tutorial.states import State
+from lth_tutorial.states import State, load_state_
 from lth_tutorial.tickets.lottery import rewind_, train_from
 from lth_tutorial.training.branches import is_worth_joining
 from lth_tutorial.training.config import TrainConfig
@@ -88,7 +88,7 @@ def train_arms(
             if arm.keeps_weights and arm.folder is not None:
                 results = _keep(own, arm, results, data, config, start_step)
             for seed, model in own.items():
-                model.load_state_dict(results[seed].final)
+                load_state_(model, results[seed].final)
             yield name, results
         elif arm.rows is None:
             yield name, train_from(

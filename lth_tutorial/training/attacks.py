@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lth_tutorial.data.dataset import Dataset, generator_for
+from lth_tutorial.data.dataset import Dataset, are_tokens, generator_for
 from lth_tutorial.runtime import is_whole
 from lth_tutorial.training.groups import SingleModel
 
@@ -286,6 +286,8 @@ def check_attack(attack: Attack, group, data: Dataset) -> None:
     """
     if not isinstance(attack, Attack):
         raise TypeError(f"an attack is made by fgsm or pgd; got {type(attack).__name__}")
+    if are_tokens(data.x_train):
+        raise ValueError(f"an attack moves examples by fractions; those of {data.name} are tokens")
     low, high = data_bounds(attack, data)
     share = attack.eps / (high - low) if high > low else math.inf
     if not _SMALLEST <= share < 1:

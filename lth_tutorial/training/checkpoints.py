@@ -47,8 +47,10 @@ class StoredStates(Mapping[str, State]):
         ValueError: on reading, if the file was altered meanwhile.
     """
 
-    def __init__(self, path: Path, digests: Mapping[str, str], device: torch.device) -> None:
-        self.path, self.digests, self.device = path, digests, device
+    def __init__(
+        self, path: Path, digests: Mapping[str, str], device: torch.device, order: Sequence[str]
+    ) -> None:
+        self.path, self.digests, self.device, self.order = path, digests, device, order
 
     def __getitem__(self, name: str) -> State:
         from safetensors import safe_open
@@ -66,7 +68,9 @@ class StoredStates(Mapping[str, State]):
             raise ValueError(f"{self.path} is damaged: {error}") from error
         if state_hash(state) != self.digests[name]:
             raise ValueError(f"{self.path} was altered: {name} is not what was saved")
-        return {key: tensor.to(self.device) for key, tensor in state.items()}
+        # safetensors does not keep the order of the network, which other functions read.
+        names = [key for key in self.order if key in state]
+        return {key: state[key].to(self.device) for key in dict.fromkeys([*names, *state])}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.digests)
@@ -84,8 +88,11 @@ class Checkpoints:
         OSError: if the folder cannot be written.
     """
 
-    def __init__(self, folder: str | Path, identity: Mapping, size: int, device) -> None:
-        self.folder, self.device = Path(folder).absolute(), device
+    def __init__(
+        self, folder: str | Path, identity: Mapping, size: int, device, order: Sequence[str] = ()
+    ) -> None:
+        """Take the names of a state in the order in which it is to come back."""
+        self.folder, self.device, self.order = Path(folder).absolute(), device, list(order)
         self.results = [self.folder / f"result-{i}.safetensors" for i in range(size)]
         self.progress = self.folder / "progress.safetensors"
         if not (self.folder / "identity.json").exists():
@@ -110,7 +117,7 @@ class Checkpoints:
 
     def load_progress(self) -> tuple[Mapping[str, State], dict] | None:
         """Return the last checkpoint, or None if there is none that is whole."""
-        found = read_states(self.progress, self.identity, self.device)
+        found = read_states(self.progress, self.identity, self.device, self.order)
         if found is None or found[2] in ("progress", None):
             return found and found[:2]
         warn_of_damage(self.progress, f"it is the {found[2]}")
@@ -133,7 +140,7 @@ class Checkpoints:
         elsewhere: list[tuple[Path, str]] = []
         unchecked = None
         for i, path in enumerate(self.results):
-            read = read_states(path, self.identity, self.device)
+            read = read_states(path, self.identity, self.device, self.order)
             if read is None:
                 continue
             states, about, what = read
@@ -166,7 +173,9 @@ def write_states(
     write_atomically(path, as_safetensors(tensors, sealed(header)))
 
 
-def read_states(path: Path, identity: str, device) -> tuple[StoredStates, dict, str | None] | None:
+def read_states(
+    path: Path, identity: str, device, order: Sequence[str] = ()
+) -> tuple[StoredStates, dict, str | None] | None:
     """Return what `write_states` wrote, every state checked, or None if there is no such file.
 
     The last of it is what the file says that it is; None in files of earlier versions.
@@ -180,7 +189,7 @@ def read_states(path: Path, identity: str, device) -> tuple[StoredStates, dict, 
         header = _header_of(path)
         if header["identity"] != identity:
             raise ValueError("it belongs to another run")
-        states = StoredStates(path, header["digests"], device)
+        states = StoredStates(path, header["digests"], device, order)
         for name in states:
             states[name]  # reading checks
         return states, header["about"], header.get("what")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.networks.first_pass import first_pass
 from lth_tutorial.pruning.masks import weights_under
 from lth_tutorial.runtime import is_whole
 from lth_tutorial.training.attacks import check_attack
@@ -46,7 +46,7 @@ def check_run(group, data, config, masks, start_step, stop_step, data_seeds, sav
     for model, mask in zip(group.models, masks or [None] * group.size, strict=True):
         if mask is not None:
             weights_under(model, mask)
-    check_model(group, data)
+    check_model(group, data, config.batch_size)
     if config.bn_l1 and not batch_norm_scales(group):
         raise ValueError(
             f"bn_l1 is {config.bn_l1!r}, but {type(group.models[0]).__name__} has no batch norm "
@@ -66,9 +66,12 @@ def batch_norm_scales(group) -> list[Tensor]:
     return [scale for name in names for scale in group.leaves(name) if scale.requires_grad]
 
 
-@torch.no_grad()
-def check_model(group, data: Dataset) -> None:
-    """Raise a ValueError unless the group's models take the data and return enough classes."""
+def check_model(group, data: Dataset, batch_size: int = 2) -> None:
+    """Raise a ValueError unless the group's models take the data and return enough classes.
+
+    The first forward pass tells, in evaluation and in training mode; it changes nothing, no
+    running statistics and no random state.
+    """
     if not group.parameters:
         raise ValueError("the model has no parameters: there is nothing to train")
     device = next(iter(group.parameters.values())).device
@@ -77,18 +80,5 @@ def check_model(group, data: Dataset) -> None:
             f"the model is on {device}, the data on {data.device}; move one: model.to(device), "
             f"data.to(device)"
         )
-    x = data.normalize(data.x_train[:2])
-    group.set_training(False)
-    try:
-        logits = group.logits(x.expand(group.size, *x.shape))
-    except RuntimeError as error:
-        raise ValueError(
-            f"the model cannot take examples of shape {data.shape} ({data.name}): {error}"
-        ) from error
-    finally:
-        group.restore_modes()
-    if logits.ndim != 3 or logits.shape[2] < data.num_classes:
-        raise ValueError(
-            f"the model's output has shape {tuple(logits.shape[1:])} for 2 examples; "
-            f"{data.name} needs [2, {data.num_classes}] or more classes"
-        )
+    for model in group.models:
+        first_pass(model, data, min(batch_size, 2))

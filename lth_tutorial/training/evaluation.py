@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.data.dataset import Dataset, chunk_lengths
 from lth_tutorial.training.attacks import Adversary, Attack, check_attack
 from lth_tutorial.training.groups import SingleModel, Stack
 from lth_tutorial.training.outcome import Metrics
@@ -59,7 +59,8 @@ def evaluate_group(
     adversary = None if attack is None else Adversary(attack, data, [seed])
     group.set_training(False)
     loss = correct = 0
-    for chunk, (x, y) in enumerate(zip(x_all.split(_CHUNK), y_all.split(_CHUNK), strict=True)):
+    parts = chunk_lengths(len(y_all), _CHUNK)
+    for chunk, (x, y) in enumerate(zip(x_all.split(parts), y_all.split(parts), strict=True)):
         x, y = data.normalize(x).expand(group.size, *x.shape), y.expand(group.size, -1)
         each, right = None, None
         for restart in range(attack.restarts if attack else 1):

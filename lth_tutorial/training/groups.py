@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lth_tutorial.networks.architectures import Residual
+from lth_tutorial.networks.calls import logits_of
 from lth_tutorial.networks.in_basis import InBasis, combine
 from lth_tutorial.networks.layers import AppendOne, LogitPair, SignActivation
 from lth_tutorial.networks.parametrized import allow_empty_rows_
-from lth_tutorial.states import State
+from lth_tutorial.states import State, tensors_of
 
 _LARGEST_STACKED = 100_000
 """Weights per network up to which stacking pays: of all on a CPU, of those with convolutions on a
@@ -62,7 +63,7 @@ class SingleModel:
 
     def logits(self, x: Tensor) -> Tensor:
         """Map [1, batch, …] to [1, batch, classes]."""
-        return self.models[0](x[0])[None]
+        return logits_of(self.models[0](x[0]), x.shape[1], self.models[0])[None]
 
     def leaves(self, name: str) -> list[Tensor]:
         """Return the trained tensors of a parameter's name; none if there is no such."""
@@ -70,7 +71,7 @@ class SingleModel:
 
     def state(self) -> dict[str, Tensor]:
         """Return live views of the state with the replicate dimension first."""
-        return {name: t.detach()[None] for name, t in self.models[0].state_dict().items()}
+        return {name: t.detach()[None] for name, t in tensors_of(self.models[0]).items()}
 
     def write_back(self) -> None:
         """Nothing to do: the model itself was trained."""
@@ -138,10 +139,12 @@ class Stack:
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
         weight, bias = self._weight(name), self.parameters.get(f"{name}.bias")
+        inner, x = x.shape[1:-1], x.flatten(1, -2)
         if x.is_cuda and not torch.is_autocast_enabled("cuda"):
-            return _StackedLinear.apply(x, weight, bias)
+            return _StackedLinear.apply(x, weight, bias).unflatten(1, inner)
         weight = weight.transpose(1, 2)
-        return torch.bmm(x, weight) if bias is None else torch.baddbmm(bias[:, None], x, weight)
+        out = torch.bmm(x, weight) if bias is None else torch.baddbmm(bias[:, None], x, weight)
+        return out.unflatten(1, inner)
 
     def _convolution(self, name: str, layer: nn.Conv2d, x: Tensor) -> Tensor:
         weight, bias = self._weight(name), self.parameters.get(f"{name}.bias")
@@ -178,7 +181,7 @@ class Stack:
 def copy_into(models: Sequence[nn.Module], tensors: dict[str, Tensor]) -> None:
     """Copy states with the replicate dimension first into the models."""
     for i, model in enumerate(models):
-        for name, tensor in model.state_dict().items():
+        for name, tensor in tensors_of(model).items():
             tensor.copy_(tensors[name][i])
 
 
@@ -241,8 +244,11 @@ def _is_plain_sequence(model: nn.Module) -> bool:
     if type(model) not in (nn.Sequential, Residual):  # a subclass may have its own forward
         return False
     layers = list(model._modules.values())
-    hooked = any(m._forward_hooks or m._forward_pre_hooks for m in (model, *layers))
     parameters = [p for layer in layers for p in layer.parameters()]
+    hooked = any(p._backward_hooks or p._post_accumulate_grad_hooks for p in parameters)
+    for module in (model, *layers):  # with hooks, or a forward pass of its own
+        hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks
+        hooked |= any(map(bool, hooks)) or "forward" in vars(module)
     shared = len({id(p) for p in parameters}) < len(parameters)
     usual = all(p.requires_grad and p.dtype == torch.float32 for p in parameters)
     frozen = any(layer.training != model.training for layer in layers)

@@ -191,7 +191,9 @@ def keep_results(
 def _files(run: Run, masks, start_step, stop_step, save_at, data_seeds, workdir) -> Checkpoints:
     """Return the files of a run; raise a ValueError if the folder belongs to another."""
     asked = (start_step, stop_step, sorted(save_at), list(data_seeds))
-    return Checkpoints(workdir, identity(run, masks, *asked), run.group.size, run.data.device)
+    return Checkpoints(
+        workdir, identity(run, masks, *asked), run.group.size, run.data.device, run.group.state()
+    )
 
 
 def _is_validation_point(step: int, start_step: int, config: TrainConfig) -> bool:

@@ -30,12 +30,14 @@ from torch import nn
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.files import write_atomically
 from lth_tutorial.locks import only_worker
-from lth_tutorial.pruning.masks import Mask
+from lth_tutorial.pruning.masks import Mask, weights_under
 from lth_tutorial.runtime import tick
+from lth_tutorial.states import State, load_state_, snapshot
 from lth_tutorial.training.branches import alone, can_branch, side_by_side, structure
+from lth_tutorial.training.checks import check_model
 from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.failures import Tick, in_parts
-from lth_tutorial.training.groups import Stack, can_stack
+from lth_tutorial.training.groups import SingleModel, Stack, can_stack
 from lth_tutorial.training.identity import within
 from lth_tutorial.training.loop import fit, keep_results
 from lth_tutorial.training.outcome import DivergenceWarning, TrainResult, divergence_message
@@ -76,6 +78,8 @@ def train_replicates(
     Raises:
         ValueError: as `train`, and if the numbers of models, masks and seeds differ.
         RuntimeError: if a GPU has too little memory for one model, or fails.
+
+    A model that is given twice begins twice with the weights with which it arrived.
     """
     models, data_seeds = list(models), list(data_seeds)
     if not models or len(models) != len(data_seeds) or len(masks or models) != len(models):
@@ -84,7 +88,12 @@ def train_replicates(
             f"{len(data_seeds)} data seeds and {'no' if masks is None else len(masks)} masks"
         )
 
+    trained_as_one = _trained_as_one(models, workdir)
+    again = _check_models(models, masks, data, config) if len(trained_as_one) > 1 else {}
+
     def fit_members(kind: str, members: Sequence[int], on_step: Tick) -> list[TrainResult]:
+        for i in again.keys() & set(members):
+            load_state_(models[i], again[i])
         group, group_masks, seeds, folder = _group(
             models, masks, data_seeds, kind, members, config, workdir
         )
@@ -96,7 +105,7 @@ def train_replicates(
 
     found: dict[int, TrainResult] = {}
     with only_worker(workdir):
-        for kind, members in _trained_as_one(models, workdir):
+        for kind, members in trained_as_one:
             parts = in_parts(partial(fit_members, kind), members, on_step)
             found |= zip(members, parts, strict=True)
     results = [found[i] for i in range(len(models))]
@@ -105,6 +114,30 @@ def train_replicates(
             message = divergence_message(result.diverged_step, seed, config)
             warnings.warn(message, DivergenceWarning, stacklevel=2)
     return results
+
+
+def _check_models(models, masks, data: Dataset, config: TrainConfig) -> dict[int, State]:
+    """Check all models before the first is trained; return the starts of those given again.
+
+    Raises:
+        ValueError: if one does not fit the data or its mask, or shares weights with another.
+    """
+    again: dict[int, State] = {}
+    owners: dict[int, int] = {}
+    for i, model in enumerate(models):
+        if model in models[:i]:
+            again[i] = snapshot(model)
+            continue
+        for name, parameter in model.named_parameters():
+            if owners.setdefault(id(parameter), i) != i:
+                raise ValueError(
+                    f"models {owners[id(parameter)]} and {i} share {name}: the training of one "
+                    f"would change the other; give each its own weights (copy.deepcopy)"
+                )
+        check_model(SingleModel(model), data, config.batch_size)
+        if masks is not None:
+            weights_under(model, masks[i])
+    return again
 
 
 def keep_replicates(

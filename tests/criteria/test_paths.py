@@ -274,7 +274,7 @@ class TwoOutputs(Sorted):
         (Sorted, "through sort in Sorted"),
         (OwnFunction, "clamp without gradients"),
         (Reads, "a comparison with 0.5 in Reads"),
-        (TwoOutputs, "output of type dict"),
+        (TwoOutputs, "TwoOutputs returns a dict"),
     ],
 )
 def test_an_operation_that_cannot_be_followed_is_named(kind, named):

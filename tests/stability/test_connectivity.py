@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import lth_tutorial as lt
-from lth_tutorial.stability.connectivity import reestimate_batch_norm_
+from lth_tutorial.stability.buffers import reestimate_batch_norm_
 from lth_tutorial.stability.instability import BRANCH, chance_error
 
 
