@@ -11,6 +11,9 @@ from samples import blobs
 
 import lth_tutorial as lt
 
+# Equal scores show best whether an order decides.
+pytestmark = pytest.mark.filterwarnings("ignore::lth_tutorial.pruning.prune.TiedScoresWarning")
+
 DATA = lt.make_dataset("blobs", blobs(120, 1), None, blobs(60, 2))
 CONFIG = lt.TrainConfig(steps=6, batch_size=20)
 
