@@ -46,8 +46,8 @@ def relative_magnitude_scores(state: State, mask: Mask) -> Scores:
     """
     _check_state("relative_magnitude_scores", state, mask)
     scores = {}
-    for name, kept in mask.items():
-        size = state[name].detach().abs()
+    for name in (name for name in state if name in mask):
+        size, kept = weight_in(state, name).abs(), mask[name]
         mean = (size * kept).sum() / kept.sum()
         scores[name] = size / mean if float(mean) > 0 else size
     return scores

@@ -11,8 +11,10 @@ from samples import blobs
 
 import lth_tutorial as lt
 
-# Equal scores show best whether an order decides.
-pytestmark = pytest.mark.filterwarnings("ignore::lth_tutorial.pruning.prune.TiedScoresWarning")
+pytestmark = [  # equal scores show best whether an order decides; they may empty a layer
+    pytest.mark.filterwarnings("ignore:.*scores are equal:UserWarning"),
+    pytest.mark.filterwarnings("ignore::lth_tutorial.LayerCollapseWarning"),
+]
 
 DATA = lt.make_dataset("blobs", blobs(120, 1), None, blobs(60, 2))
 CONFIG = lt.TrainConfig(steps=6, batch_size=20)
@@ -75,6 +77,7 @@ WITH_MODEL = {
 
 WITHOUT = {
     "magnitude_scores": lambda s=STATE, m=MASK: lt.magnitude_scores(s, m),
+    "relative_magnitude_scores": lambda s=STATE, m=MASK: lt.relative_magnitude_scores(s, m),
     "movement_scores": lambda s=STATE, o=START, m=MASK: lt.movement_scores(s, o, m),
     "magnitude_increase_scores": lambda s=STATE, o=START, m=MASK: lt.magnitude_increase_scores(
         s, o, m
