@@ -139,10 +139,18 @@ class MaskedGroup:
 
     def factor(self, name: str, mask: Tensor) -> Tensor | None:
         """Return what the kept values of a layer are multiplied by, if by anything."""
-        factor = gains(self.magnitudes[name], mask) if self.design.binary else None
+        factor = self._gains(self.magnitudes[name], mask) if self.design.binary else None
         if self.design.rescale:
             factor = rescaling(mask) * (1 if factor is None else factor)
         return factor
+
+    def _gains(self, magnitude: Tensor, mask: Tensor) -> Tensor:
+        if self.stack is not None or magnitude.is_cuda:
+            return gains(magnitude, mask)
+        # A product of a batch may add up in another order: to the bits of each network alone.
+        return torch.cat(
+            [gains(*pair) for pair in zip(magnitude.split(1), mask.split(1), strict=True)]
+        )
 
     @torch.no_grad()
     def masks(self, dtype: torch.dtype = torch.bool) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.func import functional_call
 
 import lth_tutorial as lt
+import lth_tutorial.supermask.search as search_module
 from lth_tutorial.supermask.design import batch_norm_parameters
 from lth_tutorial.supermask.frozen import draw_scores, maskable_weights
 from lth_tutorial.supermask.group import SCORE, MaskedGroup
@@ -418,6 +419,36 @@ def test_every_replicate_of_a_stack_gets_the_mask_of_its_own_run(tiny_data, conf
         assert lt.overlap(one.mask, alone.mask) > 0.99
         for name in one.scores:
             assert torch.allclose(one.scores[name], alone.scores[name], atol=1e-4)
+
+
+@pytest.mark.parametrize(("method", "scope"), [("edge_popup", "layer"), ("biprop", "global")])
+def test_searches_side_by_side_have_the_bits_of_one_by_one(
+    digits, config, monkeypatch, tmp_path, method, scope
+):
+    """As on a GPU, here a plain loop; what was begun so goes on so on a machine without one."""
+    about = design(method, scope=scope, learn_batchnorm=True)
+    short = replace(config, steps=3, eval_every=None)
+
+    def search(workdir=None):
+        models = [lt.build_model("resnet_20", seed=s, data=digits) for s in range(2)]
+        return lt.train_supermasks(
+            models, digits, about, short, seeds=[4, 5], data_seeds=[7, 8], workdir=workdir
+        )
+
+    expected, sizes, fit = search(), [], search_module.fit
+    monkeypatch.setattr(
+        search_module, "fit", lambda group, *a, **k: sizes.append(group.size) or fit(group, *a, **k)
+    )
+    with monkeypatch.context() as on_gpu:
+        on_gpu.setattr(search_module, "can_branch", lambda models: True)
+        found = search(tmp_path)
+    again = search(tmp_path)
+    assert sizes == [2, 2]
+    for each in (found, again):
+        for one, other in zip(expected, each, strict=True):
+            assert one.accuracy == other.accuracy and one.gains == other.gains
+            for part in ("scores", "mask", "others"):
+                assert lt.state_hash(getattr(one, part)) == lt.state_hash(getattr(other, part))
 
 
 def test_seeds_of_scores_and_of_data_are_independent(tiny_data, config):

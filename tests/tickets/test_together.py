@@ -15,7 +15,7 @@ from lth_tutorial.tickets import arms as arms_module
 from lth_tutorial.tickets import together
 from lth_tutorial.tickets.arms import OTHER_INITIALIZATION
 from lth_tutorial.tickets.together import Arm, train_arms
-from lth_tutorial.training import checkpoints, groups, identity
+from lth_tutorial.training import checkpoints, groups, identity, replicates
 from lth_tutorial.training.steps import Step
 
 IMP = lt.IMPConfig(rounds=2, fraction=0.4)
@@ -128,6 +128,20 @@ def test_an_experiment_has_the_rows_of_one_arm_after_the_other(
     if name == "mlp_12_6":
         pd.testing.assert_frame_equal(merged, apart, check_exact=True)
     assert merged["accuracy"].to_numpy() == pytest.approx(apart["accuracy"].to_numpy(), abs=0.02)
+
+
+def test_arms_of_few_seeds_are_joined_side_by_side(digits, config, monkeypatch, trained):
+    """What a GPU does with networks that cannot be stacked: here to the bits of one by one."""
+    config, imp = replace(config, steps=4, eval_every=None), replace(IMP, rounds=1)
+    monkeypatch.setattr(arms_module, "available_workers", lambda: 1)
+    apart = experiment(digits, config, "vit_8_2_1", imp=imp)
+    assert set(trained) == {1}
+    trained.clear()
+    monkeypatch.setattr(together, "is_worth_joining", lambda models: True)
+    monkeypatch.setattr(replicates, "can_branch", lambda models: True)
+    joined = experiment(digits, config, "vit_8_2_1", imp=imp)
+    assert set(trained) == {1, len(ARMS)}, "seed by seed: the dense network, then all arms"
+    pd.testing.assert_frame_equal(joined, apart, check_exact=True)
 
 
 def test_one_seed_on_a_cpu_keeps_the_bits_of_the_plain_loop(tiny_data, config, trained):

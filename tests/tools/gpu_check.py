@@ -396,8 +396,8 @@ def tests(out: Path, limit_s: float) -> dict:
         "-p", "no:cacheprovider", "-p", "no:benchmark", "-p", "no:xdist", "--tb=short", "-rf",
     ]  # fmt: skip
     listed = subprocess.run(
-        [*command, "--collect-only", "tests/test_on_gpu.py"], cwd=ROOT, env=environment,
-        capture_output=True, text=True, check=True,
+        [*command, "--collect-only", "tests/test_on_gpu.py", "tests/tickets/test_together.py"],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     names = [line for line in listed.stdout.splitlines() if "::" in line]
     logs = [(out / f"tests-{i}.log").open("w+") for i in range(workers)]
