@@ -15,9 +15,9 @@ from lth_tutorial.experiments.cost import cost_of, in_minutes
 from lth_tutorial.experiments.growing import growing
 from lth_tutorial.experiments.measuring import pack, run_all, runs_folder
 from lth_tutorial.experiments.merging import (
+    by_kind,
     copy_checkpoints,
     find_tasks,
-    kinds_of,
     merge_into,
 )
 from lth_tutorial.experiments.status import status, table
@@ -215,21 +215,16 @@ def merge(options: argparse.Namespace) -> None:
     if not found and not said:
         raise ValueError(f"{', '.join(options.sources)}: no finished tasks and no checkpoints")
     check_writable(records_folder(options.out))
-    for name, data, scale in kinds_of(found):
-        own = [
-            each
-            for each in found
-            if (
-                each.task.record,
-                each.task.rows["data"].iloc[0],
-                float(each.task.rows["scale"].iloc[0]),
-            )
-            == (name, data, scale)
-        ]
+    for (name, data, scale), own in by_kind(found).items():
         with only_writer(record_path(name, root=options.out), wait=0):
             record = growing(experiment(name), scale, data, options.out)
             new, aside = merge_into(record, own, options.prefer)
         print(f"{name}: {new} new tasks, {len(record.tasks)} of {record.size} in all")
+        if record.other:
+            print(
+                f"    not written yet: another record stands there ({record.other}), which only a "
+                f"complete one replaces; keep the sources"
+            )
         for path in aside:
             print(f"    set aside, measured on another kind of machine: {path}")
     print(*said, sep="\n", end="\n" if said else "")

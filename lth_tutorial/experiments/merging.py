@@ -51,13 +51,14 @@ def find_tasks(source: str | Path) -> Iterator[Found]:
                     yield Found(str(place / f"{name}.csv"), task)
 
 
-def kinds_of(found: list[Found]) -> list[tuple[str, str, float]]:
-    """Return the records among tasks: name, data and scale."""
-    first = dict.fromkeys(
-        (each.task.record, each.task.rows["data"].iloc[0], float(each.task.rows["scale"].iloc[0]))
-        for each in found
-    )
-    return list(first)
+def by_kind(found: list[Found]) -> dict[tuple[str, str, float], list[Found]]:
+    """Return tasks by the record that they belong to: name, data and scale."""
+    kinds: dict[tuple[str, str, float], list[Found]] = {}
+    for each in found:
+        first = each.task.rows.iloc[0]
+        key = each.task.record, str(first["data"]), float(first["scale"])
+        kinds.setdefault(key, []).append(each)
+    return kinds
 
 
 def merge_into(record: Growing, found: list[Found], prefer: str) -> tuple[int, list[Path]]:
