@@ -6,7 +6,7 @@ weights). `tracing` follows units through a network, and `experiment` compares c
 over many seeds.
 """
 
-from lth_tutorial.structured.cost import cost_table, flops
+from lth_tutorial.structured.cost import cost_table, flops, training_cost
 from lth_tutorial.structured.experiment import structured_experiment
 from lth_tutorial.structured.removal import kept_units, remove_units, silence_, unit_mask
 from lth_tutorial.structured.scratch import scratch, scratch_config
@@ -25,6 +25,7 @@ __all__ = [
     "silence_",
     "remove_units",
     "cost_table",
+    "training_cost",
     "flops",
     "scratch",
     "scratch_config",

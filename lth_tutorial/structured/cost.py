@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 import statistics
@@ -9,14 +10,18 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.runtime import is_whole
+from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.groups import SingleModel
+from lth_tutorial.training.loop import fit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -187,6 +192,62 @@ def _latencies(models: Mapping[str, nn.Module], x: Tensor, repeats: int) -> dict
     for group in groups.values():
         group.restore_modes()
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def training_cost(
+    models: Mapping[str, nn.Module], data: Dataset, config: TrainConfig, *, repeats: int = 5
+) -> pd.DataFrame:
+    """Measure what a step of *training* costs some networks, side by side; the first is the
+    reference.
+
+    Args:
+        models: name to network, all on the device of `data`; copies of them are trained.
+        config: batch size, optimiser, penalty and attack; `steps` is not used.
+        repeats: how often each is timed, over ten steps. The networks take turns, so that a busy
+            machine slows all of them alike.
+
+    Returns:
+        one row per network: network, parameters, flops (of one example forward and backward,
+        counted as three forward passes), step_ms (median) and speedup (the reference's over it).
+
+    Raises:
+        ValueError: if there is no network, or `repeats` is not a positive whole number.
+    """
+    import pandas as pd
+
+    if not models or not is_whole(repeats) or repeats < 1:
+        raise ValueError(f"networks and at least one repeat are needed; got {repeats!r}")
+    steps = replace(config, steps=11, lr_drops=(), warmup_steps=0, eval_every=None)
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    for _ in range(repeats):
+        for name, model in models.items():
+            seconds[name].append(_seconds_of_steps(model, data, steps))
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    x, first = data.normalize(data.x_train[:1]), next(iter(models))
+    rows = [
+        {
+            "network": name,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "flops": 3 * flops(model, x),
+            "step_ms": 100 * median[name],
+            "speedup": median[first] / median[name],
+        }
+        for name, model in models.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def _seconds_of_steps(model: nn.Module, data: Dataset, config: TrainConfig) -> float:
+    """Return the time of all steps of a training but its first, which also prepares it."""
+    marks: list[float] = []
+
+    def mark() -> None:
+        _wait(data.x_train)
+        marks.append(time.perf_counter())
+
+    group = SingleModel(copy.deepcopy(model))
+    fit(group, data, config, masks=None, start_step=0, data_seeds=[0], on_step=mark)
+    return marks[-1] - marks[0]
 
 
 def _wait(x: Tensor) -> None:
