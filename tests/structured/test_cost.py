@@ -197,3 +197,25 @@ def test_the_experiment_continues_to_the_same_rows(digits, tmp_path):
 def test_an_experiment_that_inherits_nothing_is_refused(digits):
     with pytest.raises(ValueError, match="one arm must choose units: units_l1"):
         lt.structured_experiment("mlp_16_8", digits, CONFIG, FINETUNE, arms=("scratch_e",))
+
+
+# What training costs: measured on copies, counted as three forward passes
+
+TRAINING = lt.TrainConfig(steps=1, batch_size=50)
+
+
+def test_a_small_network_trains_with_fewer_operations_and_is_left_alone(digits):
+    networks = {n: lt.build_model(f"mlp_{n}", seed=0, data=digits) for n in (400, 8)}
+    before = {name: lt.state_hash(lt.snapshot(model)) for name, model in networks.items()}
+    table = lt.training_cost(networks, digits, TRAINING, repeats=1).set_index("network")
+    x = digits.normalize(digits.x_test[:1])
+    assert all(table["flops"][name] == 3 * lt.flops(model, x) for name, model in networks.items())
+    assert (table["step_ms"] > 0).all() and table["speedup"][400] == 1
+    assert before == {name: lt.state_hash(lt.snapshot(model)) for name, model in networks.items()}
+
+
+@pytest.mark.parametrize("repeats", [0, 1.5])
+def test_a_wrong_number_of_repeats_is_refused(digits, repeats):
+    model = lt.build_model("mlp_8", seed=0, data=digits)
+    with pytest.raises(ValueError, match=f"got {repeats}"):
+        lt.training_cost({"one": model}, digits, TRAINING, repeats=repeats)
