@@ -133,3 +133,20 @@ def test_a_vision_transformer_cuts_images_into_patches(shape, tokens):
 def test_patches_that_do_not_divide_the_image_are_refused():
     with pytest.raises(ValueError, match="patches of 2 by 2 do not divide 7 by 8 pixels"):
         VisionTransformer(8, 2, 1, (1, 7, 8), 10)
+
+
+def test_a_residual_block_adds_what_its_layers_compute(tiny_data):
+    model = lt.build_model("resmlp_7_2", seed=0, data=tiny_data)
+    x = torch.randn(5, 7)
+    layer = model.block2.fc
+    assert torch.allclose(model.block2(x), x + (x @ layer.weight.T + layer.bias).relu(), atol=1e-6)
+    names = ["fc1.weight", "block1.fc.weight", "block2.fc.weight", "output.weight"]
+    assert list(lt.dense_mask(model)) == names
+
+
+def test_residual_networks_of_every_depth_have_three_stages_of_equal_length():
+    for depth in (8, 14, 32, 44, 56):
+        model = lt.build_model(f"resnet_{depth}", seed=0)
+        assert len(model.blocks) == (depth - 2) // 2
+        widths = [block.conv2.weight.shape[0] for block in model.blocks]
+        assert [widths.count(width) for width in (16, 32, 64)] == [(depth - 2) // 6] * 3

@@ -69,12 +69,16 @@ def small_convolutional(data):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("make", [batch_norm_mlp, small_convolutional])
+def residual_mlp(data):
+    return lt.build_model("resmlp_bn_12_3", seed=0, data=data)
+
+
+@pytest.mark.parametrize("make", [batch_norm_mlp, residual_mlp, small_convolutional])
 def test_batch_norm_and_convolutions_get_the_numbers_of_their_own_run(
     tiny_data, digits, config, make
 ):
     """Weights, running statistics and validation, which uses the running statistics."""
-    data = tiny_data if make is batch_norm_mlp else digits
+    data = digits if make is small_convolutional else tiny_data
 
     def build(seed):
         model = make(data)
