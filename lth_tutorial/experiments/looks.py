@@ -37,7 +37,7 @@ IMAGES = ("original", "permuted", "gaussian_class", "gaussian_shared")
 class LocalityPart:
     """Pruning on images of one kind, by `locality_experiment`; masks of some rounds are shipped.
 
-    `model` is a name for `build_model`, or "sifting_300_100" for a `sifting_network`.
+    `model` is a name for `build_model`, or "sifting_100_100" for a `sifting_network`.
     """
 
     model: str
@@ -146,17 +146,17 @@ class ConvolutionPart:
         return small_convolution(data, seed)
 
 
-# 55,000 training images in batches of 60: five and a half epochs a round.
-MNIST = TrainConfig(steps=5_000, batch_size=60, optimizer="adam", lr=1.2e-3)
-SIFTING = TrainConfig(steps=5_000, batch_size=60, optimizer="sgd", lr=0.1, momentum=0.0)
-THIRD = {"fc1.weight": 0.3, "fc2.weight": 0.3, "output.weight": 0.15}
-TWELVE = IMPConfig(rounds=12, fraction=THIRD, scope="layer")
-# The densities of rounds 3, 6, 9 and 12, each by one pruning.
-FOUR = IMPConfig(
-    rounds=4, fraction={name: 1 - (1 - share) ** 3 for name, share in THIRD.items()}, scope="layer"
+# 55,000 training images in batches of 100: nearly four epochs a round.
+MNIST = TrainConfig(steps=2_000, batch_size=100, optimizer="adam", lr=2e-3)
+SIFTING = TrainConfig(steps=2_000, batch_size=100, optimizer="sgd", lr=0.1, momentum=0.0)
+HALF = {"fc1.weight": 0.5, "fc2.weight": 0.5, "output.weight": 0.25}
+FIVE = IMPConfig(rounds=5, fraction=HALF, scope="layer")
+# The densities of round 5, by one pruning.
+ONCE = IMPConfig(
+    rounds=1, fraction={name: 1 - (1 - share) ** 5 for name, share in HALF.items()}, scope="layer"
 )
-LAST_DENSE = {"fc1.weight": 0.3, "fc2.weight": 0.3, "output.weight": 0.0}
-SIFTED = IMPConfig(rounds=12, fraction=LAST_DENSE, scope="layer", rewind_step=50)
+LAST_DENSE = HALF | {"output.weight": 0.0}
+SIFTED = IMPConfig(rounds=5, fraction=LAST_DENSE, scope="layer", rewind_step=50)
 
 # The paper trains for 100,000 steps a round on images of ImageNet; 45 batches are an epoch here.
 CIFAR_SIFTING = replace(SIFTING, steps=10_000, batch_size=1_000)
@@ -173,15 +173,15 @@ EXPERIMENTS = (
         dataset="mnist",
         seeds=tuple(range(8)),
         parts=(
-            LocalityPart("lenet_300_100", MNIST, TWELVE, label="original"),
-            LocalityPart("lenet_300_100", MNIST, FOUR, "one_shot", label="once"),
-            LocalityPart("sifting_300_100", SIFTING, SIFTED, "sifted", label="sifting"),
-            LocalityPart("lenet_300_100", MNIST, TWELVE, images="permuted", label="permuted"),
+            LocalityPart("mlp_100_100", MNIST, FIVE, label="original"),
+            LocalityPart("mlp_100_100", MNIST, ONCE, "one_shot", label="once"),
+            LocalityPart("sifting_100_100", SIFTING, SIFTED, "sifted", label="sifting"),
+            LocalityPart("mlp_100_100", MNIST, FIVE, images="permuted", label="permuted"),
             LocalityPart(
-                "lenet_300_100", MNIST, TWELVE, images="gaussian_class", label="class clone"
+                "mlp_100_100", MNIST, FIVE, images="gaussian_class", label="class clone"
             ),
             LocalityPart(
-                "lenet_300_100", MNIST, TWELVE, images="gaussian_shared", label="shared clone"
+                "mlp_100_100", MNIST, FIVE, images="gaussian_shared", label="shared clone"
             ),
             ConvolutionPart(MNIST, label="convolution"),
         ),

@@ -35,9 +35,9 @@ class DescentPart:
     widths: tuple[int, int, int]
     train: TrainConfig
     again: TrainConfig
-    restarts: int = 64
-    pool: int = 12
-    children: int = 72
+    restarts: int = 48
+    pool: int = 8
+    children: int = 40
     label: str = ""
 
     def measure(
@@ -152,6 +152,7 @@ EXPERIMENTS = (
         question="How few weights are enough on the Cubist Spiral?",
         dataset="cubist_spiral",
         seeds=tuple(range(8)),
+        together=(1,) * 8,
         parts=(
             DescentPart((4, 3, 3), SPIRAL, AGAIN, label="from 4, 3, 3"),
             DescentPart((8, 8, 6), SPIRAL, AGAIN, label="from 8, 8, 6"),
@@ -170,7 +171,7 @@ EXPERIMENTS = (
                 width, SPIRAL, tuple(c for c in COUNTS if c < width * (2 * width + 3)),
                 label=f"width {width}",
             )
-            for width in (4, 8, 16, 32)
+            for width in (8, 16, 32, 64)
         ),
     ),
 )  # fmt: skip

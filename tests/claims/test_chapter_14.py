@@ -119,8 +119,8 @@ def pruners(needs):
 
 
 def needs(**changes):
-    base = {arm: {4: 40, 8: 40, 16: 60, 32: 90} for arm in chapter_14.PRUNERS}
-    base["four_rounds"] = {4: 40, 8: 40, 16: 100, 32: 250}
+    base = {arm: {8: 40, 16: 40, 32: 60, 64: 90} for arm in chapter_14.PRUNERS}
+    base["four_rounds"] = {8: 40, 16: 40, 32: 100, 64: 250}
     for arm, by_width in changes.items():
         base[arm] = by_width
     return {(arm, width): n for arm, widths in base.items() for width, n in widths.items()}
@@ -138,7 +138,7 @@ def known(monkeypatch):
         ("sparsest-spiral-995", {}, "holds"),
         ("wider-needs-more-spiral", {}, "holds"),
         ("wider-small-rounds-spiral", {}, "holds"),
-        ("wider-small-rounds-spiral", {"ticket": {4: 40, 8: 40, 16: 100, 32: 500}}, "fails here"),
+        ("wider-small-rounds-spiral", {"ticket": {8: 40, 16: 40, 32: 100, 64: 500}}, "fails here"),
     ],
 )
 def test_claims_about_the_spiral_follow_the_rows(key, planted, expected):
@@ -146,18 +146,18 @@ def test_claims_about_the_spiral_follow_the_rows(key, planted, expected):
 
 
 def test_one_pruner_that_gets_down_to_the_minimum_refutes_the_claim_where_it_does():
-    rows = pruners(needs(snip={4: 40, 8: 12, 16: 60, 32: 90}))
+    rows = pruners(needs(snip={8: 40, 16: 12, 32: 60, 64: 90}))
     found = verdict("sparsest-spiral-950", rows, "spiral-pruners")
-    assert found.startswith("holds only if IMP, 20 % per round, width 8")
-    assert "SNIP, width 8" not in found.replace("iterative SNIP, width 8", "")
+    assert found.startswith("holds only if IMP, 20 % per round, width 16")
+    assert "SNIP, width 16" not in found.replace("iterative SNIP, width 16", "")
     assert "best of all" not in found
 
 
 def test_runs_that_never_reach_the_target_count_as_lower_bounds():
     rows = pruners(needs())
-    rows.loc[rows["arm"].eq("width 8: snip"), "accuracy"] = 0.5
+    rows.loc[rows["arm"].eq("width 16: snip"), "accuracy"] = 0.5
     measured = chapter_14._one_pruner_minus_fewest(0.95, "snip")(rows)
-    assert measured.at_least and list(measured.values) == [152 - 15] * 8
+    assert measured.at_least and list(measured.values) == [560 - 15] * 8
 
 
 def test_without_a_search_nothing_is_decided(monkeypatch):
