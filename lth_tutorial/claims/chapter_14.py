@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Gaussian clones gave as much locality as the images, or more; the criterion is the claim's all the
 # same: "needed" is read as: without it, less than half of the locality is left. Locality is that
 # beyond masks with the same counts per unit and per pixel, in shares of a kept pixel's neighbours.
-# On the spiral half of the networks of width 8 never reached 95 % in a pilot, so widths are compared
+# On the spiral, half of the networks of width 8 never reached 95 % in a pilot: widths are compared
 # from 16 on.
 
 _BIROLI = "Pellegrini & Biroli 2021, section 4"
