@@ -58,8 +58,10 @@ class DescentPart:
             good = [one for found in every for one in found if one.accuracy >= target]
             if good:
                 best[f"{target:g}"] = min(good, key=lambda one: (one.weights, -one.accuracy))
-        name = f"{SOLUTIONS}-{file_name(self.label or 'search')}.json"
-        ship(workdir, name, pack_solutions(best))
+        # The seeds are in the name: groups of them are measured one after the other.
+        own = f"{file_name(self.label or 'search')}-{'-'.join(map(str, seeds))}"
+        if best:
+            ship(workdir, f"{SOLUTIONS}-{own}.json", pack_solutions(best))
         return pd.DataFrame(
             {"arm": "search", "seed": seed, "round": i, "density": one.weights / found[0].weights,
              "weights": one.weights, "accuracy": one.accuracy, "trainings": one.trainings}
