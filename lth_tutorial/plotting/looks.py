@@ -199,11 +199,11 @@ def _draw_regions(axes: Axes, model: nn.Module, data: Dataset) -> None:
         regions.numpy(), origin="lower", extent=(-limit, limit, -limit, limit),
         cmap=ListedColormap(["#F3DCC2", "#CFE3F1"]), vmin=0, vmax=1, interpolation="nearest",
     )  # fmt: skip
-    step = max(1, len(data.x_train) // 400)
-    points, labels = data.x_train[::step].cpu(), data.y_train[::step].cpu()
-    for label, color, marker in ((0, "#A65E00", "."), (1, "#0072B2", "+")):
-        own = points[labels == label]
-        axes.plot(own[:, 0], own[:, 1], marker, color=color, markersize=2.5)
+    # Points that lie in order along an arm, as the spiral's do, make a line of few bytes.
+    points, labels = data.x_train.cpu(), data.y_train.cpu()
+    for label, color, style in ((0, "#A65E00", "-"), (1, "#0072B2", "--")):
+        own = points[labels == label][:: max(1, len(points) // 400)]
+        axes.plot(own[:, 0], own[:, 1], style, color=color, linewidth=1.4)
     axes.set(xticks=[], yticks=[])
     axes.set_xlabel("two arms, two regions", fontsize=FONT)
     axes.grid(False)
@@ -226,7 +226,7 @@ def _draw_wiring(axes: Axes, model: nn.Module, mask: Mask, needed: Mask) -> None
                 [i, i + 1], [places[i][from_], places[i + 1][to]],
                 color=_POSITIVE if weight > 0 else _NEGATIVE, zorder=1,
                 linewidth=0.6 + 2.4 * abs(weight) / largest if counts else 0.8,
-                linestyle="-" if counts else ":", alpha=0.85 if counts else 0.6,
+                linestyle="-" if counts else ":",
             )  # fmt: skip
     for i, column in enumerate(places):
         for j, place in enumerate(column):

@@ -24,7 +24,7 @@ from lth_tutorial.criteria import (
 )
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import Mask, dense_mask
-from lth_tutorial.pruning.prune import LayerCollapseWarning, keep_best
+from lth_tutorial.pruning.prune import LayerCollapseWarning, TiedScoresWarning, keep_best
 from lth_tutorial.pruning.schedules import prune_to_density
 from lth_tutorial.runtime import choose, is_whole
 from lth_tutorial.states import snapshot
@@ -115,8 +115,10 @@ def compare_on_spiral(
     for arm in arms:
         add(arm, 0, list(dense.values()), [r.mask for r in first.values()])
         with warnings.catch_warnings():
-            # A layer that is about to be empty is what this comparison is about.
+            # Layers about to be empty, and units that are dead from the start (so that their
+            # weights all score zero), are what this comparison is about.
             warnings.simplefilter("ignore", LayerCollapseWarning)
+            warnings.simplefilter("ignore", TiedScoresWarning)
             _ARMS[arm](data, config, width, counts, seeds, first, fraction, partial(add, arm))
     return pd.DataFrame(rows)
 

@@ -97,7 +97,7 @@ def test_the_search_ships_the_sparsest_network_that_it_found(tmp_path, alone):
         MasksPart((2, 2, 2), (14, 13), SHORT, restarts=2, label="every mask"),
         MasksPart((3, 2, 2), (14,), SHORT, draw=3, label="random"),
     )
-    design = replace(experiment("spiral-search"), seeds=(0, 1), parts=parts)
+    design = replace(experiment("spiral-search"), seeds=(0, 1), parts=parts, together=(1, 1))
     rows, _ = run(design, data, workdir=tmp_path)
     wide = lt.widen(rows)
     every = wide[wide["arm"] == "every mask: exhaustive"]
