@@ -12,6 +12,7 @@ is for. Every name that a room's `__all__` lists can be had from here: `import l
 # The rooms as modules, by names of their own: the star imports below bring functions that are
 # called like their room (`claims`, `gallery`).
 # ruff: noqa: F403
+from lth_tutorial import arguments as _arguments
 from lth_tutorial import claims as _claims
 from lth_tutorial import criteria as _criteria
 from lth_tutorial import data as _data
@@ -59,6 +60,7 @@ __all__ = ["check", "plotting"]
 __all__ += _watch.__all__
 __all__ += _files.__all__
 __all__ += _runtime.__all__
+__all__ += _arguments.__all__
 __all__ += _locks.__all__
 __all__ += _states.__all__
 __all__ += _data.__all__

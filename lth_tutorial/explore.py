@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.plotting.card import png_uri
 from lth_tutorial.runtime import in_book_build, in_notebook
 
@@ -175,6 +176,7 @@ class Explorer:
         )
 
 
+@checked
 def explore(
     draw: Callable[[Any], Figure],
     values: Sequence[Any],

@@ -101,6 +101,11 @@ def is_whole(value: object) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
+def is_number(value: object) -> bool:
+    """Return whether a value is a real number: Python's or NumPy's, but not True or False."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
 def choose(kind: str, name: object, known: Iterable[str]) -> str:
     """Return `name` if it is one of the `known` names, else raise and suggest the nearest.
 

@@ -11,6 +11,8 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
+from lth_tutorial.arguments import checked
+
 __all__ = ["State", "load_state_", "snapshot", "state_hash"]
 
 State = dict[str, Tensor]
@@ -31,6 +33,7 @@ def tensors_of(model: nn.Module) -> State:
     return {n: tensor for n, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
 
 
+@checked
 def load_state_(model: nn.Module, state: State) -> None:
     """Give the model the weights of a state, in place.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.claims import (
     chapter_01,
     chapter_02,
@@ -57,6 +58,7 @@ CLAIMS: tuple[Claim, ...] = (
 )
 
 
+@checked
 def claims(
     rows: Mapping[str, pd.DataFrame] | None = None,
     *,
@@ -81,7 +83,17 @@ def claims(
 
     if level is not None:
         choose("level", level, ("live", "full scale"))
+    if record is not None:
+        choose("record", record, dict.fromkeys(claim.record for claim in CLAIMS))
+    if chapter is not None:
+        chapters = sorted({claim.chapter for claim in CLAIMS})
+        if chapter not in chapters:
+            raise ValueError(
+                f"chapter {chapter!r} has no claims; these have: {', '.join(map(str, chapters))}"
+            )
     rows = rows or {}
+    for name in rows:
+        choose("record", name, dict.fromkeys(claim.record for claim in CLAIMS))
     available = _Rows(rows)
     selected = [
         claim

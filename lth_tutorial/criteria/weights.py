@@ -7,7 +7,7 @@ from torch import nn
 
 from lth_tutorial.data.dataset import generator_for
 from lth_tutorial.networks.parametrized import weight_in
-from lth_tutorial.pruning.masks import Mask, Scores, check_mask
+from lth_tutorial.pruning.masks import Mask, Scores, check_boolean, check_mask
 from lth_tutorial.states import State
 
 
@@ -59,6 +59,7 @@ def random_scores(mask: Mask, seed: int) -> Scores:
     `prune` with these removes weights uniformly at random, over the whole network or within each
     layer, according to its scope.
     """
+    check_boolean(mask)
     return {
         name: torch.rand(kept.shape, generator=generator_for("random scores", seed, i)).to(
             kept.device

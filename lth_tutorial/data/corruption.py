@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import torch
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset, generator_for
 from lth_tutorial.runtime import choose
 
 CORRUPTIONS = ("random_labels", "shuffled_pixels", "half")
 
 
+@checked
 def corrupt_data(data: Dataset, how: str, seed: int) -> Dataset:
     """Return the data set with training examples spoilt for the purpose of pruning.
 

@@ -158,6 +158,11 @@ def make_dataset(
     for split, (x, y) in parts.items():
         _check_split(name, split, x, y, like=train[0])
     num_classes = int(train[1].max()) + 1
+    if num_classes > 1_000 + 10 * len(train[1]):
+        raise ValueError(
+            f"{name}: a training label is {num_classes - 1}, which makes {num_classes:,} classes "
+            f"of {len(train[1])} examples; labels count the classes from 0"
+        )
     for split, (_, y) in parts.items():
         if len(y) and not 0 <= int(y.min()) <= int(y.max()) < num_classes:
             raise ValueError(
@@ -179,7 +184,9 @@ def batch_indices(n: int, batch_size: int, step: int, data_seed: int) -> Tensor:
     Raises:
         ValueError: if a batch is larger than the data.
     """
-    if not 0 < batch_size <= n:
+    if not is_whole(step) or step < 0:
+        raise ValueError(f"step is a whole number of at least 0; got {step!r}")
+    if not is_whole(batch_size) or not 0 < batch_size <= n:
         raise ValueError(f"batch_size lies in 1 … {n}, the number of examples; got {batch_size!r}")
     epoch, i = divmod(step, n // batch_size)
     order = epoch_permutation(n, data_seed, epoch)
@@ -302,8 +309,15 @@ def _check_split(name: str, split: str, x: Tensor, y: Tensor, like: Tensor) -> N
             f"{name}: {split} examples are {tuple(x.shape[1:])} on {x.device} with labels on "
             f"{y.device}, training examples are {tuple(like.shape[1:])} on {like.device}"
         )
-    if y.is_floating_point() or y.dtype == torch.bool:
+    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise ValueError(f"{name}: {split} labels are whole numbers; got {y.dtype}")
+    if x.is_complex() or x.dtype == torch.bool:
+        raise ValueError(f"{name}: {split} examples are real numbers; got {x.dtype}")
+    if x.dtype != like.dtype:
+        raise ValueError(
+            f"{name}: {split} examples are {x.dtype}, training examples {like.dtype}: they would "
+            f"be normalised alike though they mean other brightness; store all of them alike"
+        )
     if x.is_floating_point() and not bool(torch.isfinite(x).all()):
         bad = int((~torch.isfinite(x)).flatten(1).any(dim=1).sum())
         raise ValueError(f"{name}: {bad} of {len(x)} {split} examples contain NaN or infinity")

@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset, generator_for, make_dataset
 from lth_tutorial.runtime import is_whole
 
@@ -18,6 +19,7 @@ VERTICES = 17
 _TURNS, _TURNED, _SPREAD = (math.pi, 5 * math.pi), 0.4 * math.pi, 15.0
 
 
+@checked
 def spiral_vertices() -> Tensor:
     """Return the corners of both arms of the spiral before it is standardised, [2, 17, 2].
 
@@ -30,6 +32,7 @@ def spiral_vertices() -> Tensor:
     return torch.stack([(radius + side)[:, None] * ray for side in (_SPREAD, -_SPREAD)])
 
 
+@checked
 def cubist_spiral(points: int = 2_000) -> Dataset:
     """Return the Cubist Spiral: half of the points on each arm, at equal distances, no noise.
 
@@ -66,6 +69,7 @@ def _along(line: Tensor, n: int) -> Tensor:
     return (1 - share) * line[segment] + share * line[segment + 1]
 
 
+@checked
 def bar_images(
     n: int = 10_000, side: int = 10, *, classes: int = 2, noise: float = 0.1, seed: int = 0
 ) -> Dataset:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset, make_dataset, permutation
 from lth_tutorial.data.generated import cubist_spiral
 from lth_tutorial.runtime import choose, is_whole, progress_bar
@@ -39,6 +40,7 @@ that torchvision compares whenever it reads them.)"""
 Splits = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
+@checked
 def load_dataset(
     name: str,
     *,
@@ -196,6 +198,11 @@ def _decode(paths: list[tuple[Path, int]], bar) -> tuple[Tensor, Tensor]:
     for i, (path, _) in enumerate(paths):
         try:
             with Image.open(path) as image:
+                if image.mode.startswith(("I", "F")):
+                    raise ValueError(
+                        f"{path} has more than 8 bits per pixel (mode {image.mode}), which would "
+                        f"be cut off; convert the images to 8 bits first"
+                    )
                 all_grey &= image.mode in ("1", "L")
                 pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
         except (UnidentifiedImageError, OSError) as error:

@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset, generator_for, make_dataset, permutation
 from lth_tutorial.runtime import choose
 
@@ -25,6 +26,7 @@ class CloneWarning(UserWarning):
     """There were too few examples for a covariance; it was shrunk towards its diagonal."""
 
 
+@checked
 def pixel_order(data: Dataset, seed: int) -> Tensor:
     """Return the order that `permute_pixels` puts the pixels into, int64 [height · width].
 
@@ -33,6 +35,7 @@ def pixel_order(data: Dataset, seed: int) -> Tensor:
     return permutation(_pixels(data), "pixel order", seed).to(data.device)
 
 
+@checked
 def permute_pixels(data: Dataset, seed: int) -> Dataset:
     """Return the data set with the pixels of all images in one and the same random order.
 
@@ -56,6 +59,7 @@ def permute_pixels(data: Dataset, seed: int) -> Dataset:
     return replace(data, name=name, **parts)
 
 
+@checked
 def restore_pixels(rows: Tensor, data: Dataset, seed: int) -> Tensor:
     """Put what belongs to permuted pixels back to where those pixels were.
 
@@ -77,6 +81,7 @@ def restore_pixels(rows: Tensor, data: Dataset, seed: int) -> Tensor:
     return restored.view(rows.shape)
 
 
+@checked
 def gaussian_clone(
     data: Dataset, *, covariance: Literal["class", "shared"] = "class", seed: int = 0
 ) -> Dataset:

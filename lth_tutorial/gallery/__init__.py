@@ -11,6 +11,7 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.claims import claims
 from lth_tutorial.experiments import Experiment, experiment, scaled
 from lth_tutorial.experiments.cost import cost_of, in_minutes
@@ -136,6 +137,7 @@ class GalleryEntry:
         return "\n".join([*lines, repr(verdicts(self.verdicts))])
 
 
+@checked
 def gallery(name: str, rows: pd.DataFrame | None = None) -> GalleryEntry:
     """Return what a named experiment measured: figures, papers' numbers beside ours, verdicts.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.experiments import EXPERIMENTS
 from lth_tutorial.experiments.cost import cost_of, in_minutes
 from lth_tutorial.results.records import load_provenance, recorded
@@ -54,6 +55,7 @@ class ComputeLadder:
         return "\n".join(lines)
 
 
+@checked
 def compute_ladder() -> ComputeLadder:
     """Return what every named experiment costs: measured where it was run, else estimated.
 

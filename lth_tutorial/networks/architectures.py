@@ -14,6 +14,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from lth_tutorial.arguments import checked
+
 Shape = tuple[int, ...]
 POOL = 0  # stands for a 2×2 max-pooling in a list of widths
 
@@ -27,6 +29,7 @@ VGG_WIDTHS = {
 VGG_SMALL_WIDTHS = (128, 128, POOL, 256, 256, POOL, 512, 512, POOL)
 
 
+@checked
 def mlp(sizes: Sequence[int], *, batch_norm: bool = False) -> nn.Sequential:
     """Return a fully connected ReLU network, e.g. `mlp((64, 100, 50, 10))`.
 

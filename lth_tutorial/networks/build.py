@@ -12,6 +12,7 @@ import re
 import torch
 from torch import nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.networks.architectures import (
     VGG_WIDTHS,
@@ -43,6 +44,7 @@ RESNETS = {
 _MNIST, _CIFAR = (1, 28, 28), (3, 32, 32)
 
 
+@checked
 def build_model(name: str, *, seed: int, data: Dataset | None = None) -> nn.Module:
     """Return a network whose initial weights belong to `seed` alone.
 

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils import parametrize
 from torch.nn.utils.prune import BasePruningMethod
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import generator_for
 from lth_tutorial.networks.parametrized import follow_weights
 from lth_tutorial.networks.weights import (
@@ -37,6 +38,7 @@ class InitializationWarning(UserWarning):
     """New weights were drawn from another distribution than the model's weights had."""
 
 
+@checked
 def reinitialize(model: nn.Module, seed: int) -> None:
     """Draw all of the model's weights anew, in place, from `seed`.
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
+from lth_tutorial.arguments import checked
+
 
 class _Sign(torch.autograd.Function):
     @staticmethod
@@ -43,6 +45,7 @@ class SignActivation(nn.Module):
         return _sign(x)
 
 
+@checked
 def with_sign_activations(model: nn.Module) -> nn.Module:
     """Return a copy of the model with a `SignActivation` in place of every ReLU module.
 
@@ -67,6 +70,7 @@ def with_sign_activations(model: nn.Module) -> nn.Module:
     return changed
 
 
+@checked
 def with_batch_norm(model: nn.Sequential) -> nn.Sequential:
     """Return a copy of a plain sequence with batch norm before every activation.
 

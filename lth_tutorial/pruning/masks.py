@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset, generator_for
 from lth_tutorial.files import (
     UncheckedFileWarning,
@@ -39,6 +40,7 @@ Criterion = Callable[[nn.Module, Dataset, Mask], Scores]
 """What scores the weights that a mask keeps: `snip_scores` and the like."""
 
 
+@checked
 def dense_mask(model: nn.Module) -> Mask:
     """Return the mask that keeps every prunable weight, in the model's order.
 
@@ -112,8 +114,11 @@ def check_boolean(mask: Mask) -> None:
         if not isinstance(kept, Tensor) or kept.dtype != torch.bool:
             got = kept.dtype if isinstance(kept, Tensor) else type(kept).__name__
             raise TypeError(f"mask[{name!r}] is {got}; a mask is boolean, True = kept")
+        if kept.numel() == 0:
+            raise ValueError(f"mask[{name!r}] has no elements: shape {tuple(kept.shape)}")
 
 
+@checked
 def apply_mask_(model: nn.Module, mask: Mask) -> None:
     """Set the model's pruned weights to exactly zero, in place.
 
@@ -136,17 +141,21 @@ def masked_state(state: State, mask: Mask) -> State:
     }
 
 
+@checked
 def density(mask: Mask) -> float:
     """Return the share of prunable weights that the mask keeps, in [0, 1]."""
     check_boolean(mask)
     return sum(int(kept.sum()) for kept in mask.values()) / sum(m.numel() for m in mask.values())
 
 
+@checked
 def layer_densities(mask: Mask) -> dict[str, float]:
     """Return the share of weights kept in each layer, in [0, 1], by parameter name."""
+    check_boolean(mask)
     return {name: int(kept.sum()) / kept.numel() for name, kept in mask.items()}
 
 
+@checked
 def overlap(a: Mask, b: Mask) -> float:
     """Return the Jaccard index of the weights two masks keep, in [0, 1].
 
@@ -161,11 +170,13 @@ def overlap(a: Mask, b: Mask) -> float:
     return both / either if either else 1.0
 
 
+@checked
 def shuffle_within_layers(mask: Mask, seed: int) -> Mask:
     """Return a random mask that keeps as many weights in every layer as `mask` does.
 
     The control that asks whether it matters *which* weights survive, or only how many per layer.
     """
+    check_boolean(mask)
     shuffled = {}
     for i, (name, kept) in enumerate(mask.items()):
         order = torch.randperm(kept.numel(), generator=generator_for("shuffled mask", seed, i)).to(
@@ -175,6 +186,7 @@ def shuffle_within_layers(mask: Mask, seed: int) -> Mask:
     return shuffled
 
 
+@checked
 def save_mask(mask: Mask, path: str | Path) -> None:
     """Write a mask to a safetensors file; the file appears whole or not at all.
 
@@ -195,6 +207,7 @@ def save_mask(mask: Mask, path: str | Path) -> None:
     write_atomically(path, raw)
 
 
+@checked
 def load_mask(path: str | Path) -> Mask:
     """Return the mask that `save_mask` wrote, on the CPU, its layers in their order.
 
@@ -208,7 +221,7 @@ def load_mask(path: str | Path) -> Mask:
     mask, checked = _mask_in(Path(path).read_bytes(), str(path))
     if not checked:
         text = f"{path} was written without a checksum and is taken as it stands; "
-        warnings.warn(text + "save_mask gives it one", UncheckedFileWarning, stacklevel=2)
+        warnings.warn(text + "save_mask gives it one", UncheckedFileWarning, stacklevel=3)
     return mask
 
 

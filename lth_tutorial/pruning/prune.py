@@ -15,9 +15,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.pruning.masks import Mask, Scores, check_boolean, check_mask
 from lth_tutorial.pruning.ranking import best
-from lth_tutorial.runtime import choose, is_whole
+from lth_tutorial.runtime import choose, is_number, is_whole
 
 Scope = Literal["global", "layer"]
 SCOPES = ("global", "layer")
@@ -31,6 +32,7 @@ class TiedScoresWarning(UserWarning):
     """Most scores are equal, and the order in which weights are stored decides who stays."""
 
 
+@checked
 def prune(
     scores: Scores,
     mask: Mask,
@@ -76,6 +78,7 @@ def prune(
     return pruned
 
 
+@checked
 def prune_like(scores: Scores, mask: Mask, target: Mask, *, scope: Scope = "global") -> Mask:
     """Return a mask with as many weights as `target`, chosen by `scores` in one step.
 
@@ -98,6 +101,7 @@ def prune_like(scores: Scores, mask: Mask, target: Mask, *, scope: Scope = "glob
     return pruned
 
 
+@checked
 def keep_best(
     scores: Scores, mask: Mask, keep: int | Mapping[str, int], *, min_per_layer: int = 0
 ) -> Mask:
@@ -123,6 +127,8 @@ def keep_best(
             n = max(keep[name], min(min_per_layer, int(mask[name].count_nonzero())))
             result |= _best_of({name: scores[name]}, {name: mask[name]}, n, name)
         return result
+    if not is_whole(keep):
+        raise ValueError(f"keep is a whole number of weights; got {keep!r}")
     if min_per_layer:
         scores = _protect_best(scores, mask, min_per_layer, keep)
     return _best_of(scores, mask, keep, "the network")
@@ -227,7 +233,7 @@ def warn_of_collapse(before: Mask, after: Mask, *, pace: bool = False) -> None:
         else:
             continue
         hint = "; min_per_layer keeps a minimum"
-        warnings.warn(text + hint, LayerCollapseWarning, stacklevel=3)
+        warnings.warn(text + hint, LayerCollapseWarning, stacklevel=4)
 
 
 def check_fraction(fraction: float | Mapping[str, float], scope: str) -> None:
@@ -245,8 +251,7 @@ def check_fraction(fraction: float | Mapping[str, float], scope: str) -> None:
 def _check_share(fraction: object, name: str | None = None) -> None:
     where = f" for {name}" if name else ""
     allowed = "[0, 1)" if name else "(0, 1)"
-    good = isinstance(fraction, (int, float)) and not isinstance(fraction, bool)
-    if not good or not (0 < fraction < 1 or (name and fraction == 0)):
+    if not is_number(fraction) or not (0 < fraction < 1 or (name and fraction == 0)):
         raise ValueError(
             f"fraction is the share of remaining weights to prune, in {allowed}; "
             f"got {fraction!r}{where}"

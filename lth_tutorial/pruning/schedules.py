@@ -12,6 +12,7 @@ from typing import Literal
 
 from torch import nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import (
     Criterion,
@@ -29,6 +30,7 @@ RULES = ("uniform", "erdos_renyi", "erdos_renyi_kernel", "smart")
 SMART_OUTPUT = 0.3
 
 
+@checked
 def prune_to_density(
     criterion: Criterion,
     model: nn.Module,
@@ -92,6 +94,7 @@ def prune_to_density(
     return mask
 
 
+@checked
 def layer_counts(mask: Mask, density: float, rule: str | Mask) -> dict[str, int]:
     """Return how many weights each layer keeps, so that the whole network has this density.
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from lth_tutorial.arguments import checked, need_columns
 from lth_tutorial.runtime import choose
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Interval(NamedTuple):
     n: int
 
 
+@checked
 def t_interval(values: Sequence[float]) -> Interval:
     """Return the mean of some values with its 95 % t-interval; missing values do not count."""
     import numpy as np
@@ -45,6 +47,7 @@ def t_interval(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - half, mean + half, n)
 
 
+@checked
 def summarize(rows: pd.DataFrame, by: str | Sequence[str], value: str = "accuracy") -> pd.DataFrame:
     """Return mean, 95 % interval and n of a column, over the replicates in each group.
 
@@ -62,6 +65,8 @@ def summarize(rows: pd.DataFrame, by: str | Sequence[str], value: str = "accurac
     import pandas as pd
 
     by = [by] if isinstance(by, str) else list(by)
+    if not by:
+        raise ValueError("by names the columns that make up a setting, one or more; got none")
     for column in [*by, value]:
         choose("column", column, rows.columns)
     if rows.empty:
@@ -78,6 +83,7 @@ def summarize(rows: pd.DataFrame, by: str | Sequence[str], value: str = "accurac
     return pd.concat([keys, frame], axis=1)
 
 
+@checked
 def paired_difference(
     rows: pd.DataFrame, arm_a: str, arm_b: str, *, value: str = "accuracy", by: str = "round"
 ) -> pd.DataFrame:
@@ -112,6 +118,7 @@ def pair_seeds(
 
     Empty if no seed has both arms.
     """
+    need_columns(rows, ["arm", "seed", "round", by], "a paired difference")
     present = list(rows["arm"].unique())
     for arm in (arm_a, arm_b):
         choose("arm", arm, [*present, "dense"])
@@ -134,6 +141,7 @@ def pair_seeds(
     return pairs.assign(difference=pairs["a"] - pairs["b"])
 
 
+@checked
 def difference_table(
     rows: pd.DataFrame,
     arm: str,
@@ -150,6 +158,8 @@ def difference_table(
     """
     import pandas as pd
 
+    choose("unit", unit, ("points", "steps", ""))
+    need_columns(rows, ["arm", "seed", "round", "density"], "a table of differences")
     densities = rows.groupby("round")["density"].mean().map("{:.1%}".format)
     columns = {}
     for other in others:
@@ -182,6 +192,7 @@ def check_margin(margin: float) -> None:
         raise ValueError(f"margin is a number of at least 0; got {margin!r}")
 
 
+@checked
 def matching(
     rows: pd.DataFrame, arm: str = "ticket", *, margin: float, value: str = "accuracy"
 ) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.files import UncheckedFileWarning, write_atomically
 from lth_tutorial.locks import only_writer
 
@@ -54,6 +55,7 @@ def lengthen(rows: pd.DataFrame, *, record: str, data: str, scale: float = 1.0) 
     return long[list(COLUMNS)].reset_index(drop=True)
 
 
+@checked
 def widen(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the measurements of one record with one column per metric.
 
@@ -64,6 +66,13 @@ def widen(rows: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd
 
+    missing = [column for column in COLUMNS if column not in rows]
+    if missing:
+        wide = "arm" in rows and "metric" not in rows
+        hint = "; they are wide already" if wide else "; load_rows gives such rows"
+        raise ValueError(
+            f"widen takes the long rows of a record; these lack {', '.join(missing)}{hint}"
+        )
     for column in ("record", "data", "scale"):
         if rows[column].nunique() > 1:
             raise ValueError(
@@ -82,6 +91,7 @@ def widen(rows: pd.DataFrame) -> pd.DataFrame:
     return wide
 
 
+@checked
 def save_rows(
     rows: pd.DataFrame,
     name: str,
@@ -110,7 +120,9 @@ def save_rows(
     path = record_path(name, root=root)
     missing = [c for c in COLUMNS if c not in rows] + [k for k in PROVENANCE if k not in provenance]
     if missing:
-        raise ValueError(f"record {name!r} lacks {', '.join(missing)}")
+        wide = "arm" in rows and "metric" not in rows
+        hint = "; these are wide rows, and a record has long ones (see load_rows)" if wide else ""
+        raise ValueError(f"record {name!r} lacks {', '.join(missing)}{hint}")
     keys = ["record", "data", "arm", "seed", "round", "step", "metric", "scale"]
     if rows.empty or rows.duplicated(keys).any():
         raise ValueError(f"record {name!r} has no rows, or says something twice")
@@ -141,6 +153,7 @@ def save_rows(
     return path
 
 
+@checked
 def load_rows(name: str, *, root: str | Path | None = None) -> pd.DataFrame:
     """Return the long rows of a recorded experiment; `rows.attrs["provenance"]` says the rest.
 
@@ -172,6 +185,7 @@ def load_rows(name: str, *, root: str | Path | None = None) -> pd.DataFrame:
     return rows
 
 
+@checked
 def load_provenance(name: str, *, root: str | Path | None = None) -> dict:
     """Return how a record came about: command, commit, versions, device, date, time, seeds.
 
@@ -200,7 +214,7 @@ def load_provenance(name: str, *, root: str | Path | None = None) -> dict:
         )
     if about["schema"] == 1 and "checksum" not in about:
         text = f"{path} was written without a checksum and is taken as it stands; "
-        warnings.warn(text + "save_rows gives it one", UncheckedFileWarning, stacklevel=2)
+        warnings.warn(text + "save_rows gives it one", UncheckedFileWarning, stacklevel=3)
         return about
     if about.get("checksum") != _checksum(about):
         raise ValueError(f"{path} is damaged or edited: it does not have its checksum")

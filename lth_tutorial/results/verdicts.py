@@ -6,6 +6,8 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lth_tutorial.arguments import checked
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -62,6 +64,7 @@ class VerdictTable:
         return "\n".join(lines)
 
 
+@checked
 def verdicts(table: pd.DataFrame, *, filters: bool = False) -> VerdictTable:
     """Return a claims table in the form in which the chapters show it.
 

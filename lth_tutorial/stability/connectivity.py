@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.networks.calls import copied
 from lth_tutorial.networks.first_pass import first_pass
@@ -72,6 +73,7 @@ class Barrier:
         }
 
 
+@checked
 def interpolate(a: State, b: State, alpha: float, *, extrapolate: bool = False) -> State:
     """Return the weights at (1 − alpha) · a + alpha · b: exactly a at 0 and exactly b at 1.
 
@@ -97,6 +99,7 @@ def interpolate(a: State, b: State, alpha: float, *, extrapolate: bool = False) 
     return _between(a, b, alpha)
 
 
+@checked
 def barrier(
     model: nn.Module,
     a: State,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.locks import one_writer
 from lth_tutorial.pruning.masks import Mask, weights_under
@@ -34,6 +35,7 @@ BRANCH = 10_000_000
 """Times (1 + number of the branch), added to a seed to draw a branch's own order of the data."""
 
 
+@checked
 @one_writer
 def instability(
     model: str | Callable[[int], nn.Module],
@@ -86,6 +88,7 @@ def instability(
     branch_steps, seeds = list(branch_steps), list(seeds)
     _check_branches(branch_steps, train_config)
     check_copies(seeds, branches, points, batch_norm)
+    data.split(split)
     _check_masks(seeds, masks)
     build = model_builder(model, data)
     for mask in (masks or {}).values():

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.networks.parametrized import check_between, follow_weights
 from lth_tutorial.stability.buffers import frozen_norms, warn_of_buffers
@@ -51,6 +52,7 @@ class Plane:
     losses: tuple[tuple[float, ...], ...]
 
 
+@checked
 def plane(
     model: nn.Module,
     a: State,
@@ -108,6 +110,7 @@ def plane(
     return Plane(x, y, anchors, _rows(errors, points), _rows(losses, points))
 
 
+@checked
 def round_barriers(
     model: nn.Module,
     rounds: Sequence[IMPRound],

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.locks import one_writer
 from lth_tutorial.pruning.masks import density
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 ARMS = ("ticket", "reinit", "random")
 
 
+@checked
 @one_writer
 def rewinding_experiment(
     model: str | Callable[[int], nn.Module],
@@ -83,6 +85,7 @@ def rewinding_experiment(
     rewind_steps, seeds, arms = list(rewind_steps), list(seeds), list(arms)
     rounds = list(range(imp_config.rounds + 1)) if rounds is None else list(rounds)
     check_copies(seeds, branches, points, batch_norm)
+    data.split(split)
     _check_design(rewind_steps, arms, rounds, train_config, imp_config)
     build = model_builder(model, data)
     imp_config = replace(imp_config, rounds=max(rounds) or 1)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.runtime import is_whole
 from lth_tutorial.training.config import TrainConfig
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 CANNOT_CHANGE = "zeros are stored and multiplied like any number: latency cannot change"
 
 
+@checked
 @torch.no_grad()
 def cost_table(models: Mapping[str, nn.Module], x: Tensor, *, repeats: int = 20) -> pd.DataFrame:
     """Measure what some networks cost, side by side; the first is the reference.
@@ -75,6 +77,7 @@ def cost_table(models: Mapping[str, nn.Module], x: Tensor, *, repeats: int = 20)
     return pd.DataFrame(rows)
 
 
+@checked
 @torch.no_grad()
 def flops(model: nn.Module, x: Tensor) -> int:
     """Return the floating-point operations of one forward pass on one example of `x`.
@@ -194,6 +197,7 @@ def _latencies(models: Mapping[str, nn.Module], x: Tensor, repeats: int) -> dict
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
+@checked
 def training_cost(
     models: Mapping[str, nn.Module], data: Dataset, config: TrainConfig, *, repeats: int = 5
 ) -> pd.DataFrame:

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from lth_tutorial.arguments import checked, different_seeds
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.locks import one_writer
+from lth_tutorial.networks.initialization import reinitialize
 from lth_tutorial.pruning.masks import density
-from lth_tutorial.pruning.prune import LayerCollapseWarning, Scope, prune
-from lth_tutorial.runtime import choose, progress_bar
+from lth_tutorial.pruning.prune import SCOPES, LayerCollapseWarning, Scope, prune
+from lth_tutorial.runtime import choose, is_number, progress_bar
 from lth_tutorial.structured.cost import flops
 from lth_tutorial.structured.removal import remove_units, unit_mask
 from lth_tutorial.structured.scratch import scratch
@@ -40,6 +42,7 @@ BUDGET_OF = {"scratch_e": "epochs", "scratch_b": "flops"}
 ARMS = ("units_l1", "units_random", "scratch_e", "scratch_b")
 
 
+@checked
 @one_writer
 def structured_experiment(
     model: str | Callable[[int], nn.Module],
@@ -87,9 +90,15 @@ def structured_experiment(
     inheriting = [arm for arm in arms if arm in CRITERION_OF]
     if not inheriting:
         raise ValueError(f"one arm must choose units: {', '.join(CRITERION_OF)}; got {arms}")
-    seeds, build, x = list(seeds), model_builder(model, data), data.normalize(data.x_train[:4])
+    seeds, fractions = different_seeds(seeds), list(fractions)
+    if not fractions or not all(is_number(f) and 0 < f < 1 for f in fractions):
+        raise ValueError(f"fractions are shares of units to remove, in (0, 1); got {fractions}")
+    choose("scope", scope, SCOPES)
+    build, x = model_builder(model, data), data.normalize(data.x_train[:4])
     models = [build(seed) for seed in seeds]
     all_units(unit_groups(models[0], x))  # refuses what cannot be pruned before training
+    if set(arms) & set(BUDGET_OF):  # or drawn anew
+        reinitialize(copy.deepcopy(models[0]), 0)
     if workdir is not None:
         about = {
             "model": describe_model(models[0]), "data": data.fingerprint,

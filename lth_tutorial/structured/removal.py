@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_flatten
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.networks.transformer import Attention
 from lth_tutorial.pruning.masks import Mask, apply_mask_, dense_mask, weights_under
 from lth_tutorial.runtime import choose
@@ -24,6 +25,7 @@ TOLERANCE = 1e-3
 """Largest difference of outputs that counts as rounding, as a share of the largest output."""
 
 
+@checked
 def unit_mask(model: nn.Module, units: Units, groups: Mapping[str, UnitGroup]) -> Mask:
     """Return the weight mask of some units: without the rows and the columns of the others.
 
@@ -48,6 +50,7 @@ def _by_rows(groups: Mapping[str, UnitGroup], layer: str, weight: Tensor) -> Ten
     return weight.transpose(0, 1) if transposed else weight
 
 
+@checked
 def kept_units(mask: Mask, groups: Mapping[str, UnitGroup]) -> Units:
     """Return the units that a weight mask keeps: the inverse of `unit_mask`.
 
@@ -99,6 +102,7 @@ def kept_units(mask: Mask, groups: Mapping[str, UnitGroup]) -> Units:
     return units
 
 
+@checked
 def silence_(model: nn.Module, units: Units, groups: Mapping[str, UnitGroup]) -> None:
     """Set everything of the removed units to zero, in place: the network keeps its size.
 
@@ -118,6 +122,7 @@ def silence_(model: nn.Module, units: Units, groups: Mapping[str, UnitGroup]) ->
             _zero(getattr(norm, "bias", None), kept)
 
 
+@checked
 def remove_units(model: nn.Module, units: Units | Mask, x: Tensor) -> nn.Module:
     """Return a smaller copy of the network, without the units that are not kept.
 

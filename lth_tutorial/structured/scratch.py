@@ -14,6 +14,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from lth_tutorial.arguments import checked, different_seeds
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.locks import one_writer
 from lth_tutorial.networks.build import reinitialize
@@ -28,6 +29,7 @@ from lth_tutorial.training.replicates import train_replicates
 BUDGETS = ("epochs", "flops")
 
 
+@checked
 def scratch_config(
     config: TrainConfig,
     dense: nn.Module,
@@ -72,6 +74,7 @@ def stretched(config: TrainConfig, factor: float) -> TrainConfig:
     )
 
 
+@checked
 @one_writer
 def scratch(
     models: Sequence[nn.Module],
@@ -101,6 +104,11 @@ def scratch(
     """
     if choose("budget", budget, BUDGETS) == "flops" and dense is None:
         raise ValueError("the budget 'flops' is that of the dense network: pass dense=…")
+    seeds = different_seeds(seeds)
+    if len(models) != len(seeds):
+        raise ValueError(
+            f"one seed per model is needed; got {len(models)} models, {len(seeds)} seeds"
+        )
     x = data.normalize(data.x_train[:1])
     configs = [config for _ in models]
     if dense is not None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.criteria import random_scores
 from lth_tutorial.networks.transformer import Attention
 from lth_tutorial.networks.weights import check_stored
@@ -59,6 +60,7 @@ class UnitGroup:
     transposed: frozenset[str] = frozenset()
 
 
+@checked
 def unit_groups(model: nn.Module, x: Tensor) -> dict[str, UnitGroup]:
     """Find the units of a network, and which layers are coupled.
 
@@ -99,6 +101,7 @@ def unit_groups(model: nn.Module, x: Tensor) -> dict[str, UnitGroup]:
     return {group.name: group for group in groups}
 
 
+@checked
 def all_units(groups: Mapping[str, UnitGroup]) -> Units:
     """Return the units that keep everything: the start for `prune`. Pinned groups are left out.
 
@@ -112,6 +115,7 @@ def all_units(groups: Mapping[str, UnitGroup]) -> Units:
     return free
 
 
+@checked
 def unit_scores(
     model: nn.Module,
     groups: Mapping[str, UnitGroup],

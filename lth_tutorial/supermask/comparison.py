@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.locks import one_writer
 from lth_tutorial.networks.layers import with_batch_norm
@@ -42,6 +43,7 @@ ARMS: dict[str, dict] = {
 WEIGHTS = {"signed_constant": signed_constant_, "kaiming_normal": kaiming_normal_}
 
 
+@checked
 @one_writer
 def supermask_experiment(
     model: str | Callable[[int], nn.Module],

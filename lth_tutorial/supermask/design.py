@@ -9,7 +9,7 @@ from torch import nn
 
 from lth_tutorial.networks.weights import check_stored
 from lth_tutorial.pruning.prune import SCOPES, Scope
-from lth_tutorial.runtime import choose
+from lth_tutorial.runtime import choose, is_number
 from lth_tutorial.supermask.frozen import maskable_weights
 from lth_tutorial.supermask.selection import check_keep, kept_count
 
@@ -55,7 +55,10 @@ class SupermaskConfig:
             raise ValueError(f"a sampled mask finds its own density; got keep={self.keep!r}")
         if self.method != "sampled":
             check_keep(self.keep)
-        if isinstance(self.anneal, bool) or not 0 <= self.anneal < 1:
+        for name in ("binary_activations", "learn_batchnorm", "rescale"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} is True or False; got {getattr(self, name)!r}")
+        if not is_number(self.anneal) or not 0 <= self.anneal < 1:
             raise ValueError(f"anneal is a share of the training, in [0, 1); got {self.anneal!r}")
 
     @property

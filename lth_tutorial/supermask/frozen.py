@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import generator_for
 from lth_tutorial.networks.weights import LAYERS, prunable_weights, shared_weights
 from lth_tutorial.runtime import is_whole
@@ -38,6 +39,7 @@ def maskable_weights(model: nn.Module) -> dict[str, Tensor]:
     return weights
 
 
+@checked
 def signed_constant_(model: nn.Module, seed: int, *, keep: float | None = None) -> None:
     """Set every weight to ±√(2 / fan_in), the signs drawn from `seed`, in place.
 
@@ -56,6 +58,7 @@ def signed_constant_(model: nn.Module, seed: int, *, keep: float | None = None) 
     _draw(model, seed, keep, _signs)
 
 
+@checked
 def kaiming_normal_(model: nn.Module, seed: int, *, keep: float | None = None) -> None:
     """Draw every weight from N(0, 2 / fan_in), or N(0, 2 / (fan_in · keep)), in place.
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.files import as_safetensors, read_tensors, sealed, unsealed, write_atomically
 from lth_tutorial.networks.layers import with_sign_activations
 from lth_tutorial.runtime import choose
@@ -62,6 +63,7 @@ class TicketSize:
         return self.dense_bytes / self.total_bytes
 
 
+@checked
 def save_ticket(
     path: str | Path,
     model: nn.Module,
@@ -120,6 +122,7 @@ def save_ticket(
     return TicketSize(count, mask_bytes, len(raw) - mask_bytes, dense)
 
 
+@checked
 def load_ticket(path: str | Path, model: nn.Module) -> nn.Module:
     """Return a network with the effective weights of a packed ticket, in evaluation mode.
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.locks import one_writer
 from lth_tutorial.networks.layers import with_sign_activations
@@ -63,6 +64,7 @@ class Supermask:
     diverged_step: int | None = None
 
 
+@checked
 def edge_popup(
     model: nn.Module,
     data: Dataset,
@@ -104,6 +106,7 @@ def edge_popup(
     return _search_one(model, data, design, config, seed, data_seed, workdir)
 
 
+@checked
 def biprop(
     model: nn.Module,
     data: Dataset,
@@ -134,6 +137,7 @@ def biprop(
     return _search_one(model, data, design, config, seed, data_seed, workdir)
 
 
+@checked
 def learned_supermask(
     model: nn.Module,
     data: Dataset,
@@ -164,6 +168,7 @@ def learned_supermask(
     return _search_one(model, data, design, config, seed, data_seed, workdir)
 
 
+@checked
 @one_writer
 def train_supermasks(
     models: Sequence[nn.Module],
@@ -242,7 +247,7 @@ def train_supermasks(
             raise RuntimeError("a frozen weight changed while its scores were trained")
         if result.diverged_step is not None:
             message = divergence_message(result.diverged_step, seed, config)
-            warnings.warn(message, DivergenceWarning, stacklevel=2)
+            warnings.warn(message, DivergenceWarning, stacklevel=4)
     _warn_of_collapse(found)
     return found
 
@@ -263,6 +268,7 @@ def _trained_as(models: Sequence[nn.Module], design: SupermaskConfig, workdir) -
     return "branches" if can_branch(models) and not drawn and not begun else "model"
 
 
+@checked
 def effective_state(model: nn.Module, supermask: Supermask) -> State:
     """Return the weights that the network really computes with, for `model.load_state_dict`.
 

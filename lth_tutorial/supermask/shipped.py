@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.sources import load_dataset
 from lth_tutorial.networks.build import build_model
 from lth_tutorial.networks.layers import with_batch_norm
@@ -55,6 +56,7 @@ def shipped_tickets() -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
+@checked
 def load_shipped_ticket(name: str) -> nn.Module:
     """Return the network of one of the package's packed tickets, in evaluation mode.
 

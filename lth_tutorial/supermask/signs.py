@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.files import remove_run
 from lth_tutorial.locks import one_writer
@@ -39,6 +40,7 @@ RETRAINED = {
 UNTRAINED = ("large_final", "same_sign", "random")
 
 
+@checked
 @one_writer
 def signs_experiment(
     model: str | Callable[[int], nn.Module],

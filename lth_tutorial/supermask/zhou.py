@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import generator_for
 from lth_tutorial.networks.parametrized import weight_in
 from lth_tutorial.pruning.masks import Mask, Scores, check_mask
@@ -18,6 +19,7 @@ from lth_tutorial.supermask.weights import rescaling, signs
 KEPT_VALUES = ("rewind", "redraw", "shuffle", "constant")
 
 
+@checked
 def large_final_mask(
     start: State,
     final: State,
@@ -58,6 +60,7 @@ def large_final_mask(
     return keep_best(scores, mask, {n: kept_count(r, keep, n) for n, r in remaining.items()})
 
 
+@checked
 def rescale_kept(state: State, mask: Mask) -> State:
     """Return the state with pruned weights zero and kept ones times size / kept, layer by layer.
 
@@ -75,6 +78,7 @@ def rescale_kept(state: State, mask: Mask) -> State:
     return changed
 
 
+@checked
 def replace_kept(
     start: State,
     mask: Mask,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from lth_tutorial.arguments import at_least, checked
 from lth_tutorial.criteria import magnitude_scores
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.files import remove_run
@@ -52,6 +53,7 @@ OTHER_INITIALIZATION = 1_000_000
 """Added to a seed to draw the other initialisation of the re-initialised control."""
 
 
+@checked
 @one_writer
 def lottery_experiment(
     model: str | Callable[[int], nn.Module],
@@ -107,6 +109,8 @@ def lottery_experiment(
     import pandas as pd
 
     arms, seeds = _check_design(arms, seeds, imp_config)
+    if workers is not None:
+        at_least("workers", workers, 1)
     build = model_builder(model, data)
     first, again, other = (build(s) for s in (seeds[0], seeds[0], seeds[0] + OTHER_INITIALIZATION))
     check_fits(first, train_config, imp_config)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.criteria import (
     connected_weights,
     grasp_scores,
@@ -45,6 +46,7 @@ METHODS = ("random", "smart", "magnitude", "snip", "grasp", "synflow", "after_tr
 CHECKS = ("shuffled", "reinit", *CORRUPTIONS)
 
 
+@checked
 @one_writer
 def prune_before_training(
     model: str | Callable[[int], nn.Module],

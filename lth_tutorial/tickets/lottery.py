@@ -14,6 +14,7 @@ from pathlib import Path
 
 from torch import nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.criteria import magnitude_scores
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.locks import one_writer
@@ -67,6 +68,7 @@ class IMPRound:
         return self.result.start
 
 
+@checked
 @one_writer
 def iterative_magnitude_pruning(
     model: nn.Module,
@@ -121,6 +123,7 @@ def iterative_magnitude_pruning(
     return rounds
 
 
+@checked
 def rewind_(model: nn.Module, start: State, mask: Mask) -> None:
     """Put the model back to the weights of a snapshot, pruned weights zero, in place."""
     load_state_(model, start)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from lth_tutorial.arguments import at_least, checked
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.locks import one_writer
 from lth_tutorial.pruning.masks import Mask, shuffle_within_layers
@@ -44,6 +45,7 @@ WAYS = ("rewind", "lr_rewind", "fine_tune")
 CONTROLS = ("reinit", "random")
 
 
+@checked
 @one_writer
 def retraining_experiment(
     model: str | Callable[[int], nn.Module],
@@ -99,6 +101,8 @@ def retraining_experiment(
     steps = [imp_config.rewind_step] if rewind_steps is None else list(rewind_steps)
     arms, seeds = [arms] if isinstance(arms, str) else list(arms), list(seeds)
     _check_design(arms, steps, seeds, train_config)
+    if workers is not None:
+        at_least("workers", workers, 1)
     build = model_builder(model, data)
     first, second = build(seeds[0]), build(seeds[0] + OTHER_INITIALIZATION)
     imp = replace(imp_config, rewind_step=min(steps), after_pruning="rewind")

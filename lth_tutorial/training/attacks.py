@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset, are_tokens, generator_for
 from lth_tutorial.runtime import is_whole
 from lth_tutorial.training.groups import SingleModel
@@ -89,6 +90,7 @@ class Attack:
         return self.eps if self.steps == 1 else 2.5 * self.eps / self.steps
 
 
+@checked
 def fgsm(
     eps: float, *, random_start: bool = False, bounds: tuple[float, float] | None = None
 ) -> Attack:
@@ -105,6 +107,7 @@ def fgsm(
     return Attack(eps, 1, stride, random_start, bounds=bounds)
 
 
+@checked
 def pgd(
     eps: float,
     *,
@@ -123,6 +126,7 @@ def pgd(
     return Attack(eps, steps, step_size, random_start, restarts, bounds)
 
 
+@checked
 def adversarial_examples(
     model: torch.nn.Module,
     x: Tensor,

@@ -20,6 +20,8 @@ def check_run(group, data, config, masks, start_step, stop_step, data_seeds, sav
             f"a run goes from start_step to stop_step within 0 … {config.steps}; "
             f"got {start_step!r} to {stop_step!r}"
         )
+    if not all(map(is_whole, save_at)):
+        raise ValueError(f"save_at are whole numbers, steps of the run; got {list(save_at)}")
     outside = sorted(s for s in save_at if not start_step <= s <= stop_step)
     if outside:
         raise ValueError(
@@ -74,6 +76,11 @@ def check_model(group, data: Dataset, batch_size: int = 2) -> None:
     """
     if not group.parameters:
         raise ValueError("the model has no parameters: there is nothing to train")
+    if not any(parameter.requires_grad for parameter in group.parameters.values()):
+        raise ValueError(
+            "all parameters of the model are frozen (requires_grad is False): there is nothing to "
+            "train; set requires_grad_(True) for some"
+        )
     device = next(iter(group.parameters.values())).device
     if device != data.device:
         raise ValueError(

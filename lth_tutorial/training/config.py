@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from lth_tutorial.pruning.prune import Scope, check_fraction
-from lth_tutorial.runtime import choose, is_whole
+from lth_tutorial.runtime import choose, is_number, is_whole
 from lth_tutorial.training.attacks import Attack
 
 
@@ -96,6 +96,7 @@ class TrainConfig:
     removal: Removal | None = None
 
     def __post_init__(self) -> None:
+        _as_python(self)
         for name in ("steps", "batch_size", "eval_every"):
             value = getattr(self, name)
             if not (name == "eval_every" and value is None):
@@ -108,6 +109,9 @@ class TrainConfig:
         choose("optimizer", self.optimizer, ("sgd", "adam"))
         choose("schedule", self.schedule, ("steps", "cosine"))
         choose("precision", self.precision, ("fp32", "tf32", "bf16"))
+        _require(isinstance(self.augment, bool), "augment", self.augment, "True or False")
+        removal = self.removal is None or isinstance(self.removal, Removal)
+        _require(removal, "removal", self.removal, "a Removal, or None")
         if not (self.attack is None or isinstance(self.attack, Attack)):
             raise ValueError(f"attack is made by fgsm or pgd, or None; got {self.attack!r}")
         _require(isinstance(self.lr_drops, tuple), "lr_drops", self.lr_drops, "a tuple of steps")
@@ -161,6 +165,7 @@ class IMPConfig:
     finetune_lr: float | None = None
 
     def __post_init__(self) -> None:
+        _as_python(self)
         for name, least in (("rounds", 1), ("rewind_step", 0)):
             value = getattr(self, name)
             _require(is_whole(value) and value >= least, name, value, f"at least {least}")
@@ -173,6 +178,8 @@ class IMPConfig:
 
 def learning_rate(config: TrainConfig, step: int) -> float:
     """Return the learning rate of an optimiser step, counted from 0."""
+    if not is_whole(step) or step < 0:
+        raise ValueError(f"step is a whole number of at least 0; got {step!r}")
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
     if config.schedule == "cosine":
@@ -190,9 +197,26 @@ def retraining_config(config: TrainConfig, imp: IMPConfig) -> TrainConfig:
 
 
 def _finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    return is_number(value) and math.isfinite(value)
+
+
+def _as_python(config: object) -> None:
+    """Put Python's own numbers in place of NumPy's: settings are written as JSON."""
+    for name, value in vars(config).items():
+        if is_number(value) and type(value) not in (int, float):
+            own = int(value) if is_whole(value) else float(value)
+            object.__setattr__(config, name, own)
 
 
 def _require(condition: bool, name: str, value: object, allowed: str) -> None:
     if not condition:
-        raise ValueError(f"{name} must be {allowed}; got {value!r}")
+        raise ValueError(f"{name} must be {allowed}; got {value!r}{_kind(value, allowed)}")
+
+
+def _kind(value: object, allowed: str) -> str:
+    """Return what is wrong with the kind of a value, where it is not its size."""
+    if isinstance(value, bool) or not is_number(value):
+        return f" ({type(value).__name__})"
+    if not is_whole(value) and math.isfinite(value) and value == int(value):
+        return f": a whole number is written {int(value)}"
+    return "" if is_whole(value) or "." in repr(value) else f" ({type(value).__name__})"

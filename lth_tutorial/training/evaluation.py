@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset, chunk_lengths
 from lth_tutorial.training.attacks import Adversary, Attack, check_attack
 from lth_tutorial.training.groups import SingleModel, Stack
@@ -14,6 +15,7 @@ from lth_tutorial.training.outcome import Metrics
 _CHUNK = 2_000
 
 
+@checked
 def evaluate(
     model: nn.Module,
     data: Dataset,

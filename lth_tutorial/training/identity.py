@@ -115,6 +115,8 @@ def describe_function(function: Callable) -> str:
         if function.args:
             raise ValueError(f"give the settings of {function.func} by name; got {function.args}")
         settings, function = {**function.keywords, **settings}, function.func
+    if str(getattr(function, "__module__", "")).startswith("lth_tutorial."):
+        function = inspect.unwrap(function)  # a check of arguments around it changes no number
     name = f"{getattr(function, '__module__', None)}.{getattr(function, '__qualname__', function)}"
     if not inspect.isfunction(function) or function.__closure__ or "<lambda>" in name:
         raise ValueError(

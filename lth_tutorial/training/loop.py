@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import DataOrder, Dataset, generator_for
 from lth_tutorial.locks import one_writer
 from lth_tutorial.pruning.masks import Mask
@@ -34,6 +35,7 @@ from lth_tutorial.training.steps import Step, apply_masks, make_update, masked_p
 from lth_tutorial.watch import is_time, stop
 
 
+@checked
 def train(
     model: nn.Module,
     data: Dataset,

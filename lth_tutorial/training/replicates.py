@@ -27,6 +27,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.files import write_atomically
 from lth_tutorial.locks import only_worker
@@ -47,6 +48,7 @@ _STOP = "stop"
 """Name of the file that tells the workers to stop."""
 
 
+@checked
 def train_replicates(
     models: Sequence[nn.Module],
     data: Dataset,
@@ -112,7 +114,7 @@ def train_replicates(
     for result, seed in zip(results, data_seeds, strict=True):
         if result.diverged_step is not None:
             message = divergence_message(result.diverged_step, seed, config)
-            warnings.warn(message, DivergenceWarning, stacklevel=2)
+            warnings.warn(message, DivergenceWarning, stacklevel=3)
     return results
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import generator_for
 from lth_tutorial.networks.in_basis import InBasis
 from lth_tutorial.networks.weights import prunable_weights, shared_weights
@@ -46,6 +47,7 @@ class Basis:
     trained: bool = False
 
 
+@checked
 def in_basis(model: nn.Module, bases: Mapping[str, Basis]) -> nn.Module:
     """Return a copy of the model that computes the same from coefficients.
 
@@ -100,6 +102,7 @@ def _check_owners(model: nn.Module, names: Iterable[str]) -> None:
         )
 
 
+@checked
 def from_basis(model: nn.Module) -> nn.Module:
     """Return a copy of the model with ordinary weights in place of coefficients."""
     # PyTorch's remove_parametrizations would take the weight from every copy of the module: they
@@ -143,6 +146,7 @@ def check_basis(basis: Basis, weight: Tensor, name: str) -> None:
             )
 
 
+@checked
 def bases_of(
     model: nn.Module,
     kind: Kind,
@@ -192,6 +196,7 @@ def bases_of(
     return bases
 
 
+@checked
 def dct_matrix(n: int) -> Tensor:
     """Return the orthogonal matrix [n, n] whose column k is the cosine of frequency k (DCT-II)."""
     place, frequency = torch.arange(n, dtype=torch.float64)[:, None] + 0.5, torch.arange(n)
@@ -200,6 +205,7 @@ def dct_matrix(n: int) -> Tensor:
     return matrix
 
 
+@checked
 def dct_2d(height: int, width: int, channels: int = 1) -> Tensor:
     """Return cosines over pixels in rows, every channel for itself, as columns; orthogonal."""
     pixels = torch.kron(dct_matrix(height), dct_matrix(width))

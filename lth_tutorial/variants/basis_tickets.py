@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import shuffle_within_layers
 from lth_tutorial.runtime import choose, is_whole, progress_bar
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@checked
 def basis_experiment(
     model: str | Callable[[int], nn.Module],
     data: Dataset,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.criteria.weights import relative_magnitude_scores
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import Mask, dense_mask, density, shuffle_within_layers
@@ -41,6 +42,7 @@ ARMS = (
 """What `boosting_experiment` can train: masks by where they were found, and two dense networks."""
 
 
+@checked
 def boosting_mask(
     model: nn.Module,
     data: Dataset,
@@ -70,6 +72,7 @@ def boosting_mask(
     return mask
 
 
+@checked
 def boosting_experiment(
     model: str | Callable[[int], nn.Module],
     data: Dataset,

@@ -14,6 +14,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.pruning.masks import Mask, check_mask
 from lth_tutorial.pruning.ranking import best
 from lth_tutorial.runtime import choose
@@ -44,6 +45,7 @@ class Stored:
         return (self.coefficients + self.basis) / self.dense
 
 
+@checked
 def stored_numbers(mask: Mask, bases: Mapping[str, Basis]) -> Stored:
     """Return what has to be stored of a network in bases whose coefficients are masked.
 
@@ -76,6 +78,7 @@ def group_norms(coefficients: Tensor, side: Side = "outputs") -> Tensor:
     return coefficients.detach().flatten(1).norm(dim=1 if side == "outputs" else 0)
 
 
+@checked
 def prune_groups(
     coefficients: Mapping[str, Tensor],
     mask: Mask,

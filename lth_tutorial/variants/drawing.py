@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset, generator_for
 from lth_tutorial.pruning.masks import Mask, density
 from lth_tutorial.runtime import choose, progress_bar
@@ -75,6 +76,7 @@ class History:
         return [result.snapshots[epoch * self.epoch_steps] for result in self.results]
 
 
+@checked
 def train_history(
     model: str | Callable[[int], nn.Module],
     data: Dataset,
@@ -101,6 +103,7 @@ def train_history(
     return History(*pick, steps)
 
 
+@checked
 def mask_histories(
     history: History, data: Dataset, fraction: float, *, by: str = "bn_scale"
 ) -> list[list[Mask]]:
@@ -116,6 +119,7 @@ def mask_histories(
     return found
 
 
+@checked
 def random_histories(masks: Sequence[Sequence[Mask]], fraction: float) -> list[list[Mask]]:
     """Return masks of the same shapes drawn at random every epoch: what chance does to the rule."""
     return [
@@ -133,6 +137,7 @@ def random_histories(masks: Sequence[Sequence[Mask]], fraction: float) -> list[l
     ]
 
 
+@checked
 def settling_rows(
     arm: str, seeds: Sequence[int], histories: Sequence[Sequence[Mask]], *, threshold: float = 0.1,
     window: int = 5,
@@ -168,6 +173,7 @@ def settling_rows(
     return pd.DataFrame(rows)
 
 
+@checked
 def settling_experiment(
     model: str | Callable[[int], nn.Module],
     data: Dataset,
@@ -197,6 +203,7 @@ def settling_experiment(
     return pd.concat(tables, ignore_index=True)
 
 
+@checked
 def early_bird_experiment(
     model: str | Callable[[int], nn.Module],
     data: Dataset,

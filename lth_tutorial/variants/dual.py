@@ -16,6 +16,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.criteria import random_scores
 from lth_tutorial.pruning.masks import Mask, check_mask, dense_mask
 from lth_tutorial.pruning.prune import prune
@@ -24,6 +25,7 @@ _TOO_FAR = 5.0
 """Standard deviations of a rank correlation beyond which a mask is not called random."""
 
 
+@checked
 def random_mask(model: nn.Module, density: float, seed: int) -> Mask:
     """Return a mask that keeps a random share `density` of every layer, in (0, 1)."""
     mask = dense_mask(model)
@@ -32,6 +34,7 @@ def random_mask(model: nn.Module, density: float, seed: int) -> Mask:
     return prune(random_scores(mask, seed), mask, 1 - density, scope="layer")
 
 
+@checked
 def rank_correlation(mask: Mask, weights: Mapping[str, Tensor]) -> dict[str, float]:
     """Return Spearman's correlation of "kept" with the magnitude of each layer's weights.
 
@@ -52,6 +55,7 @@ def rank_correlation(mask: Mask, weights: Mapping[str, Tensor]) -> dict[str, flo
     return found
 
 
+@checked
 def check_random(mask: Mask, weights: Mapping[str, Tensor]) -> None:
     """Raise unless a mask is unrelated to the magnitudes of the initial weights.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.criteria import magnitude_scores
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import Mask, dense_mask
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 ARMS = ("regularised", "scratch", "one_shot", "ticket")
 
 
+@checked
 def dual_experiment(
     model: str | Callable[[int], nn.Module],
     data: Dataset,

@@ -19,6 +19,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.criteria.weights import magnitude_scores
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.networks.build import reinitialize
@@ -72,6 +73,7 @@ class _Drawn(Exception):
     """Ends the training in which a ticket was looked for."""
 
 
+@checked
 def draw_mask(scores: Scores, fraction: float) -> Mask:
     """Return the mask of the scores strictly above the threshold, over the whole network.
 
@@ -85,6 +87,7 @@ def draw_mask(scores: Scores, fraction: float) -> Mask:
     return {name: values > threshold for name, values in scores.items()}
 
 
+@checked
 def mask_distance(a: Mask, b: Mask) -> float:
     """Return the share of places in which two masks differ, in [0, 1].
 
@@ -95,6 +98,7 @@ def mask_distance(a: Mask, b: Mask) -> float:
     return differing / sum(kept.numel() for kept in a.values())
 
 
+@checked
 def unrelated_distance(a: Mask, b: Mask) -> float:
     """Return the expected distance of two masks that keep as much as these, but at random."""
     n = sum(kept.numel() for kept in a.values())
@@ -102,6 +106,7 @@ def unrelated_distance(a: Mask, b: Mask) -> float:
     return share_a * (1 - share_b) + share_b * (1 - share_a)
 
 
+@checked
 def drawing_epoch(masks: Sequence[Mask], *, threshold: float = 0.1, window: int = 5) -> int | None:
     """Return the first epoch at which the rule is met, or None.
 
@@ -119,6 +124,7 @@ def drawing_epoch(masks: Sequence[Mask], *, threshold: float = 0.1, window: int 
     return None
 
 
+@checked
 def early_bird(
     model: nn.Module,
     data: Dataset,
@@ -198,6 +204,7 @@ def early_bird(
     return EarlyBird(by, ticket, epoch, epoch * epoch_steps, masks, distances, start)
 
 
+@checked
 def train_on(
     model: nn.Module,
     data: Dataset,

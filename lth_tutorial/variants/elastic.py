@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.networks.architectures import Residual
 from lth_tutorial.networks.weights import prunable_weights
 from lth_tutorial.pruning.masks import Mask, check_mask
@@ -24,6 +25,7 @@ Block = tuple[str, ...]
 """Names of the modules that make up one block."""
 
 
+@checked
 def transfer_ticket(
     state: State, mask: Mask, target: nn.Module, blocks: Mapping[str, str]
 ) -> tuple[State, Mask]:
@@ -95,6 +97,7 @@ def _origin(name: str, blocks: Mapping[str, str]) -> str:
     return name
 
 
+@checked
 def block_stages(model: nn.Module) -> list[list[Block]]:
     """Return the names of a network's blocks, one list for every run of blocks of one width.
 
@@ -114,6 +117,7 @@ def block_stages(model: nn.Module) -> list[list[Block]]:
     return found
 
 
+@checked
 def block_map(
     source: nn.Module, target: nn.Module, lists: Sequence[int] | Sequence[Sequence[int]]
 ) -> dict[str, str]:
@@ -168,6 +172,7 @@ def _check_list(i: int, have: list[Block], need: list[Block], picks: list[int]) 
         )
 
 
+@checked
 def append_blocks(blocks: int, wanted: int) -> list[int]:
     """Return the block list that repeats blocks 1 … n − 1 behind the last, or drops the last.
 
@@ -179,6 +184,7 @@ def append_blocks(blocks: int, wanted: int) -> list[int]:
     return kept + list(itertools.islice(again, wanted - len(kept)))
 
 
+@checked
 def interpolate_blocks(blocks: int, wanted: int) -> list[int]:
     """Return the block list that keeps the order: copies stand beside their originals.
 
@@ -193,6 +199,7 @@ def interpolate_blocks(blocks: int, wanted: int) -> list[int]:
     return [round(i * (blocks - 1) / (wanted - 1)) for i in range(wanted)]
 
 
+@checked
 def parse_block_map(text: str) -> list[int]:
     """Return the block list that a map in the notation of the authors' code describes.
 

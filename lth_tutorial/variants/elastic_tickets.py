@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import Mask, dense_mask, shuffle_within_layers
 from lth_tutorial.pruning.prune import prune_like
@@ -59,6 +60,7 @@ class _Network:
         return {seed: r.mask for seed, r in self.rounds[-1].items()}
 
 
+@checked
 def elastic_experiment(
     networks: Mapping[str, str | Callable[[int], nn.Module]],
     data: Dataset,

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import generator_for
 from lth_tutorial.pruning.masks import Mask, check_boolean
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 
 
+@checked
 def first_layer(mask: Mask, shape: Shape) -> Tensor:
     """Return the mask of the first layer, bool [units, channels, height, width].
 
@@ -68,6 +70,7 @@ def as_images(kept: Tensor, shape: Shape, name: str = "the mask") -> Tensor:
     return kept[:, :pixels].reshape(-1, *shape)
 
 
+@checked
 def displacements(kept: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
     """Count, over all units, the pairs of kept pixels with every displacement.
 
@@ -109,6 +112,7 @@ def _possible(kept: Tensor, shape: Shape) -> Tensor:
     return torch.fft.fftshift(count.round())
 
 
+@checked
 def neighbour_share(kept: Tensor, shape: Shape) -> float:
     """Return the share of the neighbours of kept pixels that the same unit keeps, in [0, 1].
 
@@ -127,6 +131,7 @@ def neighbour_share(kept: Tensor, shape: Shape) -> float:
     return pairs / places if places else float("nan")
 
 
+@checked
 def kept_at_distance(kept: Tensor, shape: Shape, *, longest: int = 10) -> pd.DataFrame:
     """Return how often the pixel at a distance from a kept one is kept by the same unit.
 
@@ -164,6 +169,7 @@ def kept_at_distance(kept: Tensor, shape: Shape, *, longest: int = 10) -> pd.Dat
     return pd.DataFrame(rows)
 
 
+@checked
 def shuffle_units(kept: Tensor, seed: int) -> Tensor:
     """Return a random mask with the same counts in every row and in every column.
 
@@ -197,6 +203,7 @@ def shuffle_units(kept: Tensor, seed: int) -> Tensor:
     return torch.from_numpy(rows).to(kept.device)
 
 
+@checked
 def paths_to(mask: Mask, layer: int) -> Tensor:
     """Return how many paths of kept weights lead from every input to every unit of a layer.
 
@@ -226,6 +233,7 @@ def paths_to(mask: Mask, layer: int) -> Tensor:
     return paths
 
 
+@checked
 def connected_units(mask: Mask) -> dict[str, float]:
     """Return the share of every layer's units that keep an input *and* are kept by the next layer.
 

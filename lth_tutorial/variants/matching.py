@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.pruning.masks import Mask, check_mask, overlap
 from lth_tutorial.variants.locality import shuffle_units
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@checked
 def match_units(a: Mask, b: Mask) -> Mask:
     """Return mask b with its hidden units relabelled so that it overlaps with a, layer by layer.
 
@@ -62,6 +64,7 @@ def _columns(kept: Tensor, order: Tensor) -> Tensor:
     return kept[:, torch.cat([order, rest])]
 
 
+@checked
 def shuffled_layers(mask: Mask, seed: int) -> Mask:
     """Return masks shuffled over units, layer by layer, every row and column with its counts."""
     return {
@@ -69,6 +72,7 @@ def shuffled_layers(mask: Mask, seed: int) -> Mask:
     }
 
 
+@checked
 def overlaps_between_seeds(masks: Sequence[Mask], *, shuffles: int = 1) -> pd.DataFrame:
     """Return the overlap of the masks of several seeds, before and after matching their units.
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.pruning.masks import Mask
 from lth_tutorial.runtime import choose
 from lth_tutorial.variants.spiral import spiral_network
@@ -66,6 +67,7 @@ def unpack_masks(content: bytes) -> MasksByCell:
     return masks
 
 
+@checked
 def load_masks(record: str, *, root: str | Path | None = None) -> MasksByCell:
     """Return the masks that come with a record, by arm, seed and round.
 
@@ -105,6 +107,7 @@ def pack_solutions(found: Mapping[str, Found]) -> bytes:
     return (json.dumps(solutions, indent=1) + "\n").encode()
 
 
+@checked
 def load_solution(
     target: float = 0.95, *, record: str = "spiral-search", root: str | Path | None = None
 ) -> tuple[nn.Sequential, Mask]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor, nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset, generator_for
 from lth_tutorial.networks.architectures import glorot_normal_, kaiming_normal_
 from lth_tutorial.networks.layers import AppendOne
@@ -42,6 +43,7 @@ LEAST_CONNECTED = 0.2
 OnMasks = Callable[[int, dict[int, Mask]], object]
 
 
+@checked
 def sifting_network(widths: Sequence[int], data: Dataset, seed: int) -> nn.Sequential:
     """Return the fully connected network of Pellegrini & Biroli (2021), of any widths.
 
@@ -76,6 +78,7 @@ def _draw(model: nn.Module, generator) -> None:
             module.weight.data[:, -1] = 0.0
 
 
+@checked
 def small_convolution(data: Dataset, seed: int) -> nn.Sequential:
     """Return a convolutional network with about 5,000 weights on MNIST, Kaiming normal.
 
@@ -100,11 +103,13 @@ def small_convolution(data: Dataset, seed: int) -> nn.Sequential:
     return model
 
 
+@checked
 def count_biases(mask: Mask) -> int:
     """Return how many biases the mask of a `sifting_network` keeps."""
     return sum(int(kept[:, -1].sum()) for kept in mask.values())
 
 
+@checked
 def locality_experiment(
     model: Callable[[int], nn.Module],
     data: Dataset,

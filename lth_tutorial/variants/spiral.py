@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.criteria import connected_weights
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.networks.build import reinitialize
@@ -25,6 +26,7 @@ from lth_tutorial.training.evaluation import evaluate_group
 from lth_tutorial.training.groups import Stack
 
 
+@checked
 def spiral_network(widths: int | Sequence[int], seed: int) -> nn.Sequential:
     """Return a network 2-w-w-w-1 with ReLU, drawn as PyTorch draws linear layers by default.
 
@@ -55,6 +57,7 @@ def spiral_network(widths: int | Sequence[int], seed: int) -> nn.Sequential:
     return model
 
 
+@checked
 def needed_weights(model: nn.Module, data: Dataset, mask: Mask) -> int:
     """Return how many weights the masked network needs to compute what it computes.
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.criteria import (
     grasp_scores,
     magnitude_scores,
@@ -46,6 +47,7 @@ GRADUAL_CUTS = 40
 _FOUR = 4
 
 
+@checked
 def compare_on_spiral(
     data: Dataset,
     config: TrainConfig,
@@ -123,6 +125,7 @@ def compare_on_spiral(
     return pd.DataFrame(rows)
 
 
+@checked
 def fewest_weights(rows: pd.DataFrame, target: float) -> pd.DataFrame:
     """Return, for every arm and seed, the fewest weights with which it reaches an accuracy.
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset, generator_for
 from lth_tutorial.pruning.masks import Mask, apply_mask_, dense_mask
 from lth_tutorial.states import State, snapshot
@@ -51,6 +52,7 @@ class Found:
     state: State
 
 
+@checked
 def descend(
     widths: Sequence[int],
     data: Dataset,
@@ -109,6 +111,7 @@ def descend(
     return found
 
 
+@checked
 def random_masks(widths: Sequence[int], weights: int, n: int, seed: int) -> list[Mask]:
     """Draw masks with so many weights in which no unit is without an input or an output.
 
@@ -139,6 +142,7 @@ def random_masks(widths: Sequence[int], weights: int, n: int, seed: int) -> list
     return masks
 
 
+@checked
 def enumerate_masks(widths: Sequence[int], weights: int) -> list[Mask]:
     """Return every mask with so many weights in which each unit has an input and an output.
 
@@ -169,6 +173,7 @@ def enumerate_masks(widths: Sequence[int], weights: int) -> list[Mask]:
     return list(found.values())
 
 
+@checked
 def train_masks(
     widths: Sequence[int], masks: Sequence[Mask], data: Dataset, config: TrainConfig, *, seed: int
 ) -> list[tuple[nn.Module, Mask, float, float]]:
