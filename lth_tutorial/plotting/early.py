@@ -75,6 +75,8 @@ def settling(rows: DataFrame, *, value: str = "to_final") -> Figure:
     first = 1 if value == "to_previous" else 0
     for arm, color in zip(dict.fromkeys(rows["arm"]), _LINES * 3, strict=False):
         own = rows[(rows["arm"] == arm) & (rows["round"] >= first)].dropna(subset=[value])
+        if value == "to_final":  # the last mask is no distance from itself
+            own = own[own["round"] < own["round"].max()]
         summary = summarize(own, "round", value).sort_values("round")
         axes.fill_between(
             summary["round"], summary["low"], summary["high"], color=color, alpha=0.18, linewidth=0

@@ -187,11 +187,11 @@ def _measured(
     arm: str, seed: int, network: nn.Module, mask: Mask, result: TrainResult, data: Dataset,
     steps: Sequence[int], measure: Attack | None,
 ) -> list[dict]:  # fmt: skip
-    rows, last = [], result.diverged_step
+    rows, last, snapshots = [], result.diverged_step, result.snapshots
     for place, step in enumerate(steps, start=1):
         whole = last is None or step < last
         row = {"arm": arm, "seed": seed, "round": place, "step": step, "density": density(mask)}
-        state: State = result.snapshots[step] if whole else result.start
+        state: State = snapshots[step] if whole else result.start
         network.load_state_dict(state)
         row["accuracy"] = evaluate(network, data).accuracy if whole else math.nan
         if measure is not None:

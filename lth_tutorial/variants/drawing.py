@@ -27,7 +27,7 @@ from lth_tutorial.tickets.arms import OTHER_INITIALIZATION, model_builder
 from lth_tutorial.training.checkpoints import within
 from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.evaluation import evaluate
-from lth_tutorial.training.outcome import TrainResult
+from lth_tutorial.training.outcome import SNAPSHOT, TrainResult
 from lth_tutorial.training.replicates import train_replicates
 from lth_tutorial.variants.early_bird import (
     draw_mask,
@@ -73,7 +73,9 @@ class History:
 
     def states(self, epoch: int) -> list[State]:
         """Return the weights of every seed at the start of an epoch."""
-        return [result.snapshots[epoch * self.epoch_steps] for result in self.results]
+        # Not `snapshots`, which reads all of them where they lie in a workdir.
+        name = f"{SNAPSHOT}{epoch * self.epoch_steps}"
+        return [result.states[name] for result in self.results]
 
 
 @checked
@@ -109,13 +111,12 @@ def mask_histories(
 ) -> list[list[Mask]]:
     """Return for every seed the masks at the start of every epoch, as `early_bird` draws them."""
     scratch = copy.deepcopy(history.models[0])
-    score, found = scorer(scratch, data, by), []
-    for i in range(len(history.seeds)):
-        masks = []
-        for epoch in range(history.epochs + 1):
-            scratch.load_state_dict(history.states(epoch)[i])
+    score = scorer(scratch, data, by)
+    found: list[list[Mask]] = [[] for _ in history.seeds]
+    for epoch in range(history.epochs + 1):
+        for masks, state in zip(found, history.states(epoch), strict=True):
+            scratch.load_state_dict(state)
             masks.append(draw_mask(score(), fraction))
-        found.append(masks)
     return found
 
 
