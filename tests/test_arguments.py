@@ -199,7 +199,6 @@ FITS = {
     "learning_rate": (lambda d, m: lt.learning_rate(C, -1), "-1"),
     "batch_indices": (lambda d, m: lt.batch_indices(10, 5, -1, 0), "-1"),
     "claims record": (lambda d, m: lt.claims(record="digits-wining-tickets"), "Did you mean"),
-    "claims chapter": (lambda d, m: lt.claims(chapter=99), "99"),
     "widen": (lambda d, m: lt.widen(pd.DataFrame({"arm": ["a"], "seed": [0]})), "wide already"),
     "paired": (lambda d, m: lt.paired_difference(
         pd.DataFrame({"arm": ["a"], "value": [0], "metric": ["x"]}), "a", "a"), "widen"),

@@ -78,7 +78,8 @@ def test_token_indices_reach_an_embedding_as_they_are():
     assert lt.evaluate(net, data).accuracy > 0.95
     assert torch.equal(data.normalize(x), x)
     with pytest.raises(ValueError, match="normalised unless they are token indices"):
-        bytes_ = lt.make_dataset("bytes", (x.byte(), x[:, 0] // 25), None, (x, x[:, 0] // 25))
+        part = x.byte(), x[:, 0] // 25
+        bytes_ = lt.make_dataset("bytes", part, None, part)
         lt.train(net, bytes_, lt.TrainConfig(steps=2, batch_size=20))
     with pytest.raises(ValueError, match="whole numbers are token indices, not normalised"):
         lt.train(nn.Linear(6, 2), data, lt.TrainConfig(steps=2, batch_size=20))
