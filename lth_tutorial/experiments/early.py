@@ -30,10 +30,17 @@ class SettlingPart:
     def measure(
         self, data: Dataset, seeds: Sequence[int], workdir: str | Path | None
     ) -> pd.DataFrame:
-        """Return one row per arm, seed and epoch (as round)."""
-        return settling_experiment(
+        """Return one row per arm, seed and epoch (as round).
+
+        Of what `settling_experiment` measures, a record keeps the distances to the last mask, and
+        in the last epoch whether a ticket was drawn: a fifth of the size, and all that is shown.
+        """
+        rows = settling_experiment(
             self.model, data, self.train, fractions=self.fractions, seeds=seeds, workdir=workdir
         )
+        last = rows["round"] == rows.groupby(["arm", "seed"])["round"].transform("max")
+        kept = rows[["arm", "seed", "round", "density", "to_final", "drawn"]]
+        return kept.assign(drawn=rows["drawn"].where(last))
 
 
 @dataclass(frozen=True)
