@@ -54,7 +54,8 @@ def load_dataset(
     Args:
         name: "digits" (1,797 real 8×8 images, part of the package, no network needed); "mnist",
             "fashion_mnist", "cifar10" or "cifar100" (downloaded by torchvision, with its
-            checksums); "cubist_spiral" (2,000 points in the plane, generated); or "folder:PATH"
+            checksums); "cubist_spiral" or
+            "cubist_spiral[POINTS]" (2,000 points in the plane, generated); or "folder:PATH"
             with images of one size in PATH/train/CLASS/ and PATH/test/CLASS/ (torchvision's
             ImageFolder layout).
         root: folder that holds, or will hold, the downloaded files; default
@@ -72,12 +73,13 @@ def load_dataset(
         RuntimeError: if a download fails, or what arrived has a wrong checksum.
     """
     folder = str(name).removeprefix("folder:") if str(name).startswith("folder:") else None
-    if folder is None:
-        choose("data set", name, DATASETS)
-    if name == "cubist_spiral":
+    spiral = re.fullmatch(r"cubist_spiral(?:\[(\d+)\])?", str(name))
+    if spiral is not None:
         if val:
             raise ValueError(f"the spiral has no points to hold out; got val={val!r}")
-        return cubist_spiral().to(device)
+        return cubist_spiral(int(spiral.group(1) or 2_000)).to(device)
+    if folder is None:
+        choose("data set", name, DATASETS)
     if name == "digits":
         x, y, x_test, y_test = _read_digits()
     elif folder is not None:

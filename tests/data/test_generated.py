@@ -17,6 +17,10 @@ def test_the_spiral_is_loaded_by_name_and_has_nothing_to_hold_out():
     assert data.fingerprint == lt.cubist_spiral(2_000).fingerprint
     assert data.num_classes == 2 and data.shape == (2,)
     assert lt.load_dataset("cubist_spiral", val=0).name == data.name
+    assert lt.load_dataset("cubist_spiral[100]").name == lt.cubist_spiral(100).name
+    assert lt.load_dataset(data.name).fingerprint == data.fingerprint  # as records name it
+    with pytest.raises(ValueError, match="even number of points"):
+        lt.load_dataset("cubist_spiral[7]")
     with pytest.raises(ValueError, match="no points to hold out; got val=10"):
         lt.load_dataset("cubist_spiral", val=10)
 
