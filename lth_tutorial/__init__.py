@@ -12,20 +12,18 @@ is for. Every name that a room's `__all__` lists can be had from here: `import l
 # The rooms as modules, by names of their own: the star imports below bring functions that are
 # called like their room (`claims`, `gallery`).
 # ruff: noqa: F403
-from lth_tutorial import arguments as _arguments
 from lth_tutorial import claims as _claims
 from lth_tutorial import criteria as _criteria
 from lth_tutorial import data as _data
 from lth_tutorial import exercises as check
 from lth_tutorial import explore as _explore
-from lth_tutorial import files as _files
 from lth_tutorial import gallery as _gallery
-from lth_tutorial import locks as _locks
 from lth_tutorial import networks as _networks
 from lth_tutorial import plotting
 from lth_tutorial import pruning as _pruning
 from lth_tutorial import results as _results
 from lth_tutorial import runtime as _runtime
+from lth_tutorial import safety as _safety
 from lth_tutorial import stability as _stability
 from lth_tutorial import states as _states
 from lth_tutorial import structured as _structured
@@ -34,18 +32,17 @@ from lth_tutorial import theory as _theory
 from lth_tutorial import tickets as _tickets
 from lth_tutorial import training as _training
 from lth_tutorial import variants as _variants
-from lth_tutorial import watch as _watch
 from lth_tutorial.claims import *
 from lth_tutorial.criteria import *
 from lth_tutorial.data import *
 from lth_tutorial.explore import *
-from lth_tutorial.files import *
 from lth_tutorial.gallery import *
 from lth_tutorial.networks import *
 from lth_tutorial.pruning import *
 from lth_tutorial.results import *
 from lth_tutorial.runtime import *
 from lth_tutorial.runtime import __version__ as __version__
+from lth_tutorial.safety import *
 from lth_tutorial.stability import *
 from lth_tutorial.states import *
 from lth_tutorial.structured import *
@@ -54,14 +51,10 @@ from lth_tutorial.theory import *
 from lth_tutorial.tickets import *
 from lth_tutorial.training import *
 from lth_tutorial.variants import *
-from lth_tutorial.watch import *
 
 __all__ = ["check", "plotting"]
-__all__ += _watch.__all__
-__all__ += _files.__all__
+__all__ += _safety.__all__
 __all__ += _runtime.__all__
-__all__ += _arguments.__all__
-__all__ += _locks.__all__
 __all__ += _states.__all__
 __all__ += _data.__all__
 __all__ += _networks.__all__

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.plotting.card import png_uri
 from lth_tutorial.runtime import in_book_build, in_notebook
+from lth_tutorial.safety.arguments import checked
 
 if TYPE_CHECKING:
     import ipywidgets

@@ -6,17 +6,18 @@ chooses a device or a number of threads.
 
 from __future__ import annotations
 
-import difflib
-import numbers
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 
-from lth_tutorial.files import write_atomically as write_atomically
-from lth_tutorial.watch import seen
+from lth_tutorial.safety.arguments import choose as choose
+from lth_tutorial.safety.arguments import is_number as is_number
+from lth_tutorial.safety.arguments import is_whole as is_whole
+from lth_tutorial.safety.files import write_atomically as write_atomically
+from lth_tutorial.safety.watch import seen
 
 __version__ = "0.1.0"
 
@@ -94,27 +95,3 @@ def tick(on_step: Callable[[], object], steps: int) -> None:
     """Report `steps` steps at once: those that need not be done again."""
     for _ in range(steps):
         on_step()
-
-
-def is_whole(value: object) -> bool:
-    """Return whether a value is a whole number: Python's or NumPy's, but not True or False."""
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
-def is_number(value: object) -> bool:
-    """Return whether a value is a real number: Python's or NumPy's, but not True or False."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def choose(kind: str, name: object, known: Iterable[str]) -> str:
-    """Return `name` if it is one of the `known` names, else raise and suggest the nearest.
-
-    Raises:
-        ValueError: repeats `name`, lists what would work, and says which known name is nearest.
-    """
-    known = list(known)
-    if name in known:
-        return str(name)
-    nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    raise ValueError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(known)}")

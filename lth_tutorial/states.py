@@ -11,7 +11,7 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
-from lth_tutorial.arguments import checked
+from lth_tutorial.safety.arguments import checked
 
 __all__ = ["State", "load_state_", "snapshot", "state_hash"]
 

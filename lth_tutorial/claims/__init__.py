@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.claims import (
     chapter_01,
     chapter_02,
@@ -32,6 +31,7 @@ from lth_tutorial.claims.rules import Claim, Effect
 from lth_tutorial.results.intervals import Interval
 from lth_tutorial.results.records import load_rows, recorded, widen
 from lth_tutorial.runtime import choose
+from lth_tutorial.safety.arguments import checked
 
 if TYPE_CHECKING:
     import pandas as pd

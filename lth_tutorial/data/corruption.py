@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import torch
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset, generator_for
 from lth_tutorial.runtime import choose
+from lth_tutorial.safety.arguments import checked
 
 CORRUPTIONS = ("random_labels", "shuffled_pixels", "half")
 

@@ -11,9 +11,9 @@ import math
 import torch
 from torch import Tensor
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset, generator_for, make_dataset
 from lth_tutorial.runtime import is_whole
+from lth_tutorial.safety.arguments import checked
 
 VERTICES = 17
 _TURNS, _TURNED, _SPREAD = (math.pi, 5 * math.pi), 0.4 * math.pi, 15.0

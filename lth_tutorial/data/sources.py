@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset, make_dataset, permutation
 from lth_tutorial.data.generated import cubist_spiral
 from lth_tutorial.runtime import choose, is_whole, progress_bar
+from lth_tutorial.safety.arguments import checked
 
 DATASETS = (
     "digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "cubist_spiral", "folder:PATH",

@@ -15,9 +15,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset, generator_for, make_dataset, permutation
 from lth_tutorial.runtime import choose
+from lth_tutorial.safety.arguments import checked
 
 SHRINKAGE = 0.1
 

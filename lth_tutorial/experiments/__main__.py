@@ -22,8 +22,6 @@ from lth_tutorial.experiments.merging import (
 )
 from lth_tutorial.experiments.status import status, table
 from lth_tutorial.experiments.tickets import has_tickets
-from lth_tutorial.files import check_writable
-from lth_tutorial.locks import only_writer
 from lth_tutorial.results.records import (
     load_provenance,
     load_rows,
@@ -32,6 +30,8 @@ from lth_tutorial.results.records import (
     records_folder,
 )
 from lth_tutorial.runtime import limit_threads
+from lth_tutorial.safety.files import check_writable
+from lth_tutorial.safety.locks import only_writer
 
 
 def main(arguments: list[str] | None = None, *, spent: float = 0.0) -> int:

@@ -19,7 +19,7 @@ from lth_tutorial.experiments.running import Budget, Job, Place, keep_tasks, run
 from lth_tutorial.results.objects import is_remote, read_object
 from lth_tutorial.results.tasks import from_bytes
 from lth_tutorial.runtime import limit_threads
-from lth_tutorial.watch import Stopped, Watch, watching
+from lth_tutorial.safety.watch import Stopped, Watch, watching
 
 ATTEMPTS = 3
 """How often a job whose node died is started again."""

@@ -15,9 +15,9 @@ from pathlib import Path
 from lth_tutorial.experiments.design import Experiment, groups_of_seeds, scaled
 from lth_tutorial.experiments.running import Job
 from lth_tutorial.experiments.settings import changed_settings, differences
-from lth_tutorial.files import write_atomically
 from lth_tutorial.results.records import load_rows, record_path, recorded, save_rows
 from lth_tutorial.results.tasks import Task, combine, join, split, to_bytes
+from lth_tutorial.safety.files import write_atomically
 
 
 @dataclass

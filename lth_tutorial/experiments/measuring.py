@@ -28,8 +28,6 @@ from lth_tutorial.experiments.running import (
 )
 from lth_tutorial.experiments.shipping import SHIPPED
 from lth_tutorial.experiments.tickets import has_tickets, pack_tickets
-from lth_tutorial.files import check_writable, remove_run, write_atomically
-from lth_tutorial.locks import only_worker, only_writer
 from lth_tutorial.results.objects import check_place
 from lth_tutorial.results.records import (
     load_provenance,
@@ -40,9 +38,11 @@ from lth_tutorial.results.records import (
 )
 from lth_tutorial.results.tasks import SUFFIX, Task
 from lth_tutorial.runtime import choose, limit_threads
+from lth_tutorial.safety.files import check_writable, remove_run, write_atomically
+from lth_tutorial.safety.locks import only_worker, only_writer
+from lth_tutorial.safety.watch import Watch
 from lth_tutorial.supermask.shipped import shipped_folder
 from lth_tutorial.variants.shipped import shipped_files
-from lth_tutorial.watch import Watch
 
 TERMINATED = "the process was asked to end"
 

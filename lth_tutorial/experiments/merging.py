@@ -10,10 +10,10 @@ from pathlib import Path
 
 from lth_tutorial.experiments.design import Experiment
 from lth_tutorial.experiments.growing import Growing
-from lth_tutorial.files import write_atomically
 from lth_tutorial.results.objects import is_remote, names_of, read_object
 from lth_tutorial.results.records import load_rows, recorded
 from lth_tutorial.results.tasks import SUFFIX, Task, from_bytes, split
+from lth_tutorial.safety.files import write_atomically
 
 IDENTITY = "experiment.json"
 """The file that says which experiment a working directory belongs to."""

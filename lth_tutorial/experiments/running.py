@@ -20,11 +20,11 @@ from typing import Protocol
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.experiments.design import Experiment, Part, groups_of_seeds
 from lth_tutorial.experiments.provenance import circumstances
-from lth_tutorial.files import write_atomically
 from lth_tutorial.results.objects import names_of, read_object, write_object
 from lth_tutorial.results.records import lengthen
 from lth_tutorial.results.tasks import SUFFIX, Task, from_bytes, precision_of, to_bytes
-from lth_tutorial.watch import Stopped, Watch, watching
+from lth_tutorial.safety.files import write_atomically
+from lth_tutorial.safety.watch import Stopped, Watch, watching
 
 _TRIAL = 0.02
 _RESERVE = 0.03

@@ -11,7 +11,6 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.claims import claims
 from lth_tutorial.experiments import Experiment, experiment, scaled
 from lth_tutorial.experiments.cost import cost_of, in_minutes
@@ -22,6 +21,7 @@ from lth_tutorial.plotting.card import png_uri
 from lth_tutorial.results.intervals import Interval, format_number, t_interval
 from lth_tutorial.results.records import load_rows, recorded, widen
 from lth_tutorial.results.verdicts import verdicts
+from lth_tutorial.safety.arguments import checked
 
 if TYPE_CHECKING:
     import pandas as pd

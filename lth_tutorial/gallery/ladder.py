@@ -5,10 +5,10 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.experiments import EXPERIMENTS
 from lth_tutorial.experiments.cost import cost_of, in_minutes
 from lth_tutorial.results.records import load_provenance, recorded
+from lth_tutorial.safety.arguments import checked
 
 GPUS = ("H200", "A100", "T4")
 _SIZES = {

@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from lth_tutorial.arguments import checked
+from lth_tutorial.safety.arguments import checked
 
 Shape = tuple[int, ...]
 POOL = 0  # stands for a 2×2 max-pooling in a list of widths

@@ -12,7 +12,6 @@ import re
 import torch
 from torch import nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.networks.architectures import (
     VGG_WIDTHS,
@@ -28,6 +27,7 @@ from lth_tutorial.networks.architectures import (
 from lth_tutorial.networks.initialization import reinitialize
 from lth_tutorial.networks.transformer import VisionTransformer
 from lth_tutorial.runtime import choose
+from lth_tutorial.safety.arguments import checked
 
 MODELS = (
     "lenet_300_100", "mlp_WIDTH_WIDTH_…", "mlp_bn_WIDTH_WIDTH_…", "conv_2", "conv_4", "conv_6",

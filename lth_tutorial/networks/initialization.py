@@ -13,7 +13,6 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils import parametrize
 from torch.nn.utils.prune import BasePruningMethod
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import generator_for
 from lth_tutorial.networks.parametrized import follow_weights
 from lth_tutorial.networks.weights import (
@@ -27,6 +26,7 @@ from lth_tutorial.networks.weights import (
     own_parameters,
     parametrizations_of,
 )
+from lth_tutorial.safety.arguments import checked
 
 OTHER_SIZE = 1.5
 """Factor beyond which most of a model's weights are of another size than before."""

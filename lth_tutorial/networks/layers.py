@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from lth_tutorial.arguments import checked
+from lth_tutorial.safety.arguments import checked
 
 
 class _Sign(torch.autograd.Function):

@@ -15,9 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset, generator_for
-from lth_tutorial.files import (
+from lth_tutorial.networks.parametrized import allow_empty_rows_
+from lth_tutorial.networks.weights import prunable_weights, warn_of_left_out
+from lth_tutorial.runtime import choose
+from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.files import (
     UncheckedFileWarning,
     as_safetensors,
     read_tensors,
@@ -25,9 +28,6 @@ from lth_tutorial.files import (
     unsealed,
     write_atomically,
 )
-from lth_tutorial.networks.parametrized import allow_empty_rows_
-from lth_tutorial.networks.weights import prunable_weights, warn_of_left_out
-from lth_tutorial.runtime import choose
 from lth_tutorial.states import State, state_hash
 
 Mask = dict[str, Tensor]

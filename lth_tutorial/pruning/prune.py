@@ -15,10 +15,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.pruning.masks import Mask, Scores, check_boolean, check_mask
 from lth_tutorial.pruning.ranking import best
 from lth_tutorial.runtime import choose, is_number, is_whole
+from lth_tutorial.safety.arguments import checked
 
 Scope = Literal["global", "layer"]
 SCOPES = ("global", "layer")

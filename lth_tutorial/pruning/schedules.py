@@ -12,7 +12,6 @@ from typing import Literal
 
 from torch import nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import (
     Criterion,
@@ -25,6 +24,7 @@ from lth_tutorial.pruning.masks import (
 )
 from lth_tutorial.pruning.prune import keep_best, warn_of_collapse, warn_of_ties
 from lth_tutorial.runtime import choose, is_whole
+from lth_tutorial.safety.arguments import checked
 
 RULES = ("uniform", "erdos_renyi", "erdos_renyi_kernel", "smart")
 SMART_OUTPUT = 0.3

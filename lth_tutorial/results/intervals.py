@@ -11,8 +11,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from lth_tutorial.arguments import checked, need_columns
 from lth_tutorial.runtime import choose
+from lth_tutorial.safety.arguments import checked, need_columns
 
 if TYPE_CHECKING:
     import pandas as pd

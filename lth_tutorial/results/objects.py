@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-from lth_tutorial.files import check_writable, write_atomically
+from lth_tutorial.safety.files import check_writable, write_atomically
 
 
 def is_remote(place: str | Path) -> bool:

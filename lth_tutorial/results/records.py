@@ -17,9 +17,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lth_tutorial.arguments import checked
-from lth_tutorial.files import UncheckedFileWarning, write_atomically
-from lth_tutorial.locks import only_writer
+from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.files import UncheckedFileWarning, write_atomically
+from lth_tutorial.safety.locks import only_writer
 
 if TYPE_CHECKING:
     import pandas as pd

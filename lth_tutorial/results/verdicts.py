@@ -6,7 +6,7 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lth_tutorial.arguments import checked
+from lth_tutorial.safety.arguments import checked
 
 if TYPE_CHECKING:
     import pandas as pd

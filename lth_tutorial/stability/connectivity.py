@@ -16,13 +16,13 @@ from typing import Literal
 import torch
 from torch import nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.networks.calls import copied
 from lth_tutorial.networks.first_pass import first_pass
 from lth_tutorial.networks.parametrized import check_between, follow_weights
 from lth_tutorial.pruning.masks import Mask
 from lth_tutorial.runtime import choose, is_whole
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.stability.buffers import (
     check_seen,
     frozen_norms,

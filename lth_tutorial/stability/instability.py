@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset
-from lth_tutorial.locks import one_writer
 from lth_tutorial.pruning.masks import Mask, weights_under
 from lth_tutorial.runtime import choose, is_whole, progress_bar
+from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.stability.connectivity import BatchNorm, barrier, check_points
 from lth_tutorial.states import State, load_state_
 from lth_tutorial.tickets.arms import model_builder

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.networks.parametrized import check_between, follow_weights
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.stability.buffers import frozen_norms, warn_of_buffers
 from lth_tutorial.stability.connectivity import (
     BatchNorm,

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset
-from lth_tutorial.locks import one_writer
 from lth_tutorial.pruning.masks import density
 from lth_tutorial.runtime import choose, is_whole, progress_bar
+from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.stability.connectivity import BatchNorm
 from lth_tutorial.stability.instability import check_copies, copies_and_barriers
 from lth_tutorial.tickets.arms import arm_mask, model_builder, other_starts

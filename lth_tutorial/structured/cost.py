@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.runtime import is_whole
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.groups import SingleModel
 from lth_tutorial.training.loop import fit

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from lth_tutorial.arguments import checked, different_seeds
 from lth_tutorial.data.dataset import Dataset
-from lth_tutorial.locks import one_writer
 from lth_tutorial.networks.initialization import reinitialize
 from lth_tutorial.pruning.masks import density
 from lth_tutorial.pruning.prune import SCOPES, LayerCollapseWarning, Scope, prune
 from lth_tutorial.runtime import choose, is_number, progress_bar
+from lth_tutorial.safety.arguments import checked, different_seeds
+from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.structured.cost import flops
 from lth_tutorial.structured.removal import remove_units, unit_mask
 from lth_tutorial.structured.scratch import scratch

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_flatten
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.networks.transformer import Attention
 from lth_tutorial.pruning.masks import Mask, apply_mask_, dense_mask, weights_under
 from lth_tutorial.runtime import choose
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.structured.units import UnitGroup, Units, row_dim, unit_groups
 
 TOLERANCE = 1e-3

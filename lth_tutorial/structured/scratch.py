@@ -14,11 +14,11 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from lth_tutorial.arguments import checked, different_seeds
 from lth_tutorial.data.dataset import Dataset
-from lth_tutorial.locks import one_writer
 from lth_tutorial.networks.build import reinitialize
 from lth_tutorial.runtime import choose
+from lth_tutorial.safety.arguments import checked, different_seeds
+from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.structured.cost import flops
 from lth_tutorial.tickets.arms import OTHER_INITIALIZATION
 from lth_tutorial.training.config import TrainConfig

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.criteria import random_scores
 from lth_tutorial.networks.transformer import Attention
 from lth_tutorial.networks.weights import check_stored
 from lth_tutorial.pruning.masks import Scores
 from lth_tutorial.runtime import choose
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.structured.tracing import Trace, UntraceableError, trace_units
 
 Units = dict[str, Tensor]

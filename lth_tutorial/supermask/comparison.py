@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset
-from lth_tutorial.locks import one_writer
 from lth_tutorial.networks.layers import with_batch_norm
 from lth_tutorial.pruning.masks import density
 from lth_tutorial.runtime import choose, is_whole, progress_bar
+from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.supermask.design import SupermaskConfig, check_design
 from lth_tutorial.supermask.frozen import kaiming_normal_, signed_constant_
 from lth_tutorial.supermask.search import Supermask, train_supermasks

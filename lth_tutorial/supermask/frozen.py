@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import generator_for
 from lth_tutorial.networks.weights import LAYERS, prunable_weights, shared_weights
 from lth_tutorial.runtime import is_whole
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.supermask.selection import check_keep
 
 _GRID = 2.0**16

@@ -17,10 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lth_tutorial.arguments import checked
-from lth_tutorial.files import as_safetensors, read_tensors, sealed, unsealed, write_atomically
 from lth_tutorial.networks.layers import with_sign_activations
 from lth_tutorial.runtime import choose
+from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.files import (
+    as_safetensors,
+    read_tensors,
+    sealed,
+    unsealed,
+    write_atomically,
+)
 from lth_tutorial.states import State, load_state_, state_hash
 from lth_tutorial.supermask.design import SupermaskConfig
 from lth_tutorial.supermask.frozen import kaiming_normal_, maskable_weights, signed_constant_

@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset
-from lth_tutorial.locks import one_writer
 from lth_tutorial.networks.layers import with_sign_activations
 from lth_tutorial.pruning.masks import Mask, Scores, check_mask
 from lth_tutorial.pruning.prune import LayerCollapseWarning, Scope
 from lth_tutorial.runtime import is_whole, progress_bar, tick
+from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.states import State, snapshot, state_hash
 from lth_tutorial.supermask.design import SupermaskConfig, check_design
 from lth_tutorial.supermask.frozen import maskable_weights

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.sources import load_dataset
 from lth_tutorial.networks.build import build_model
 from lth_tutorial.networks.layers import with_batch_norm
 from lth_tutorial.runtime import choose
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.supermask.packed import load_ticket, read_ticket
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset
-from lth_tutorial.files import remove_run
-from lth_tutorial.locks import one_writer
 from lth_tutorial.pruning.masks import dense_mask, density, masked_state, shuffle_within_layers
 from lth_tutorial.runtime import is_whole, progress_bar
+from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.files import remove_run
+from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.states import State, load_state_
 from lth_tutorial.supermask.zhou import large_final_mask, replace_kept, rescale_kept
 from lth_tutorial.tickets.arms import model_builder

@@ -6,12 +6,12 @@ from typing import Literal
 
 import torch
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import generator_for
 from lth_tutorial.networks.parametrized import weight_in
 from lth_tutorial.pruning.masks import Mask, Scores, check_mask
 from lth_tutorial.pruning.prune import Scope, keep_best
 from lth_tutorial.runtime import choose
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.states import State
 from lth_tutorial.supermask.selection import kept_count
 from lth_tutorial.supermask.weights import rescaling, signs

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from lth_tutorial.data.dataset import Dataset, generator_for
-from lth_tutorial.locks import one_writer
 from lth_tutorial.pruning.masks import apply_mask_, density, shuffle_within_layers
 from lth_tutorial.runtime import choose, is_whole, progress_bar
+from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.theory.construction import check_imitation, output_error, prune_random_network
 from lth_tutorial.theory.subsets import best_single, best_subset, random_products
 from lth_tutorial.training.config import TrainConfig

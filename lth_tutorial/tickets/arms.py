@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from lth_tutorial.arguments import at_least, checked
 from lth_tutorial.criteria import magnitude_scores
 from lth_tutorial.data.dataset import Dataset
-from lth_tutorial.files import remove_run
-from lth_tutorial.locks import one_writer
 from lth_tutorial.networks.build import build_model
 from lth_tutorial.pruning.masks import Criterion, Mask, Scores, shuffle_within_layers
 from lth_tutorial.pruning.prune import prune_like
 from lth_tutorial.runtime import choose, is_whole, progress_bar
+from lth_tutorial.safety.arguments import at_least, checked
+from lth_tutorial.safety.files import remove_run
+from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.states import State, load_state_, snapshot, state_hash
 from lth_tutorial.tickets.lottery import (
     IMPRound,

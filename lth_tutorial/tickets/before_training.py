@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.criteria import (
     connected_weights,
     grasp_scores,
@@ -26,11 +25,12 @@ from lth_tutorial.criteria import (
 )
 from lth_tutorial.data.corruption import CORRUPTIONS, corrupt_data
 from lth_tutorial.data.dataset import Dataset
-from lth_tutorial.locks import one_writer
 from lth_tutorial.pruning.masks import Mask, dense_mask, density, shuffle_within_layers
 from lth_tutorial.pruning.prune import LayerCollapseWarning, keep_best
 from lth_tutorial.pruning.schedules import layer_counts, prune_to_density
 from lth_tutorial.runtime import choose, is_whole, progress_bar
+from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.states import State, snapshot
 from lth_tutorial.tickets.arms import OTHER_INITIALIZATION, model_builder
 from lth_tutorial.tickets.lottery import converged, train_all

@@ -14,10 +14,8 @@ from pathlib import Path
 
 from torch import nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.criteria import magnitude_scores
 from lth_tutorial.data.dataset import Dataset
-from lth_tutorial.locks import one_writer
 from lth_tutorial.networks.weights import prunable_weights, shared_weights
 from lth_tutorial.pruning.masks import (
     Criterion,
@@ -31,6 +29,8 @@ from lth_tutorial.pruning.masks import (
 )
 from lth_tutorial.pruning.prune import check_fractions, prune
 from lth_tutorial.runtime import progress_bar
+from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.states import State, load_state_, snapshot, state_hash
 from lth_tutorial.training.config import IMPConfig, TrainConfig, retraining_config
 from lth_tutorial.training.evaluation import evaluate

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from lth_tutorial.arguments import at_least, checked
 from lth_tutorial.data.dataset import Dataset
-from lth_tutorial.locks import one_writer
 from lth_tutorial.pruning.masks import Mask, shuffle_within_layers
 from lth_tutorial.runtime import choose, is_whole, progress_bar
+from lth_tutorial.safety.arguments import at_least, checked
+from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.states import State
 from lth_tutorial.tickets.arms import OTHER_INITIALIZATION, model_builder, seeds_folder
 from lth_tutorial.tickets.lottery import (

@@ -17,9 +17,9 @@ from pathlib import Path
 from torch import nn
 
 from lth_tutorial.data.dataset import Dataset
-from lth_tutorial.files import remove_run
 from lth_tutorial.pruning.masks import Mask
 from lth_tutorial.runtime import tick
+from lth_tutorial.safety.files import remove_run
 from lth_tutorial.states import State, load_state_
 from lth_tutorial.tickets.lottery import rewind_, train_from
 from lth_tutorial.training.branches import is_worth_joining

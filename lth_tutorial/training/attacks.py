@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset, are_tokens, generator_for
 from lth_tutorial.runtime import is_whole
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.training.groups import SingleModel
 
 _SMALLEST = 1 / 2_000  # of the data's range; 1/255 of 0 … 1 is eight times as much

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from lth_tutorial.files import (
+from lth_tutorial.safety.files import (
     UncheckedFileWarning,
     as_safetensors,
     remove_leftovers,
@@ -26,7 +26,7 @@ from lth_tutorial.files import (
     unsealed,
     write_atomically,
 )
-from lth_tutorial.locks import once_per_workdir
+from lth_tutorial.safety.locks import once_per_workdir
 from lth_tutorial.states import State, state_hash
 from lth_tutorial.training.identity import claim_folder as claim_folder
 from lth_tutorial.training.identity import describe_function as describe_function

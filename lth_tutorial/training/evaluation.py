@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset, chunk_lengths
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.training.attacks import Adversary, Attack, check_attack
 from lth_tutorial.training.groups import SingleModel, Stack
 from lth_tutorial.training.outcome import Metrics

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import torch
 
-from lth_tutorial.files import set_aside, write_atomically
-from lth_tutorial.locks import once_per_workdir
 from lth_tutorial.runtime import __version__, is_whole
+from lth_tutorial.safety.files import set_aside, write_atomically
+from lth_tutorial.safety.locks import once_per_workdir
 
 _NOT_COMPARED = ("written_by", "checksum")  # of identity.json
 

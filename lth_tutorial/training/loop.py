@@ -15,11 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import DataOrder, Dataset, generator_for
-from lth_tutorial.locks import one_writer
 from lth_tutorial.pruning.masks import Mask
 from lth_tutorial.runtime import progress_bar, tick
+from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.locks import one_writer
+from lth_tutorial.safety.watch import is_time, stop
 from lth_tutorial.training.attacks import Adversary
 from lth_tutorial.training.branches import Branches, alone
 from lth_tutorial.training.checkpoints import Checkpoints
@@ -32,7 +33,6 @@ from lth_tutorial.training.outcome import SNAPSHOT, TrainResult, divergence_mess
 from lth_tutorial.training.precision import arithmetic
 from lth_tutorial.training.progress import Run, identity
 from lth_tutorial.training.steps import Step, apply_masks, make_update, masked_parameters
-from lth_tutorial.watch import is_time, stop
 
 
 @checked

@@ -27,12 +27,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset
-from lth_tutorial.files import write_atomically
-from lth_tutorial.locks import only_worker
 from lth_tutorial.pruning.masks import Mask, weights_under
 from lth_tutorial.runtime import tick
+from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.files import write_atomically
+from lth_tutorial.safety.locks import only_worker
+from lth_tutorial.safety.watch import Stopped, Watch, current, is_time, stop, until, watching
 from lth_tutorial.states import State, load_state_, snapshot
 from lth_tutorial.training.branches import alone, can_branch, side_by_side, structure
 from lth_tutorial.training.checks import check_model
@@ -42,7 +43,6 @@ from lth_tutorial.training.groups import SingleModel, Stack, can_stack
 from lth_tutorial.training.identity import within
 from lth_tutorial.training.loop import fit, keep_results
 from lth_tutorial.training.outcome import DivergenceWarning, TrainResult, divergence_message
-from lth_tutorial.watch import Stopped, Watch, current, is_time, stop, until, watching
 
 _STOP = "stop"
 """Name of the file that tells the workers to stop."""

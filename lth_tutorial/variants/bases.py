@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import generator_for
 from lth_tutorial.networks.in_basis import InBasis
 from lth_tutorial.networks.weights import prunable_weights, shared_weights
 from lth_tutorial.runtime import choose
+from lth_tutorial.safety.arguments import checked
 
 Kind = Literal["identity", "dct_inputs", "rotation_inputs", "dct", "rotation", "svd"]
 KINDS = get_args(Kind)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import shuffle_within_layers
 from lth_tutorial.runtime import choose, is_whole, progress_bar
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.states import state_hash
 from lth_tutorial.tickets.arms import model_builder
 from lth_tutorial.tickets.lottery import (

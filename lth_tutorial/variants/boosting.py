@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.criteria.weights import relative_magnitude_scores
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import Mask, dense_mask, density, shuffle_within_layers
 from lth_tutorial.pruning.prune import prune
 from lth_tutorial.runtime import choose, progress_bar
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.states import State, snapshot
 from lth_tutorial.tickets.arms import OTHER_INITIALIZATION, model_builder
 from lth_tutorial.training.attacks import Attack

@@ -14,10 +14,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.pruning.masks import Mask, check_mask
 from lth_tutorial.pruning.ranking import best
 from lth_tutorial.runtime import choose
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.variants.bases import Basis
 
 Side = Literal["outputs", "inputs"]

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset, generator_for
 from lth_tutorial.pruning.masks import Mask, density
 from lth_tutorial.runtime import choose, progress_bar
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.states import State
 from lth_tutorial.structured.removal import unit_mask
 from lth_tutorial.tickets.arms import OTHER_INITIALIZATION, model_builder

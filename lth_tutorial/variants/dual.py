@@ -16,10 +16,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.criteria import random_scores
 from lth_tutorial.pruning.masks import Mask, check_mask, dense_mask
 from lth_tutorial.pruning.prune import prune
+from lth_tutorial.safety.arguments import checked
 
 _TOO_FAR = 5.0
 """Standard deviations of a rank correlation beyond which a mask is not called random."""

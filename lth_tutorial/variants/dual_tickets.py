@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.criteria import magnitude_scores
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import Mask, dense_mask
 from lth_tutorial.pruning.prune import prune_like
 from lth_tutorial.runtime import choose, is_whole, progress_bar
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.states import State
 from lth_tutorial.tickets.arms import model_builder
 from lth_tutorial.tickets.lottery import (

@@ -19,13 +19,13 @@ from typing import Literal
 import torch
 from torch import nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.criteria.weights import magnitude_scores
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.networks.build import reinitialize
 from lth_tutorial.pruning.masks import Mask, Scores, dense_mask
 from lth_tutorial.pruning.prune import LayerCollapseWarning
 from lth_tutorial.runtime import choose, is_whole, progress_bar
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.states import State, snapshot
 from lth_tutorial.structured.removal import remove_units, unit_mask
 from lth_tutorial.structured.units import UnitGroup, unit_groups, unit_scores

@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.networks.architectures import Residual
 from lth_tutorial.networks.weights import prunable_weights
 from lth_tutorial.pruning.masks import Mask, check_mask
 from lth_tutorial.runtime import is_whole
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.states import State
 
 Block = tuple[str, ...]

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import generator_for
 from lth_tutorial.pruning.masks import Mask, check_boolean
+from lth_tutorial.safety.arguments import checked
 
 if TYPE_CHECKING:
     import pandas as pd

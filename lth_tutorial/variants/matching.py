@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.pruning.masks import Mask, check_mask, overlap
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.variants.locality import shuffle_units
 
 if TYPE_CHECKING:

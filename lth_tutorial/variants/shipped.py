@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.pruning.masks import Mask
 from lth_tutorial.runtime import choose
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.variants.spiral import spiral_network
 from lth_tutorial.variants.spiral_search import Found
 

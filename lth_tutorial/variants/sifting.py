@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor, nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset, generator_for
 from lth_tutorial.networks.architectures import glorot_normal_, kaiming_normal_
 from lth_tutorial.networks.layers import AppendOne
 from lth_tutorial.pruning.masks import Mask, density, prunable_weights, shuffle_within_layers
 from lth_tutorial.runtime import choose
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.tickets.lottery import IMPRound, dense_round, pruned_rounds, train_from
 from lth_tutorial.training.checkpoints import within
 from lth_tutorial.training.config import IMPConfig, TrainConfig

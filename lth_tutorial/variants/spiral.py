@@ -15,13 +15,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.criteria import connected_weights
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.networks.build import reinitialize
 from lth_tutorial.networks.layers import LogitPair
 from lth_tutorial.pruning.masks import Mask
 from lth_tutorial.runtime import is_whole
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.training.evaluation import evaluate_group
 from lth_tutorial.training.groups import Stack
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.criteria import (
     grasp_scores,
     magnitude_scores,
@@ -28,6 +27,7 @@ from lth_tutorial.pruning.masks import Mask, dense_mask
 from lth_tutorial.pruning.prune import LayerCollapseWarning, TiedScoresWarning, keep_best
 from lth_tutorial.pruning.schedules import prune_to_density
 from lth_tutorial.runtime import choose, is_whole
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.states import snapshot
 from lth_tutorial.supermask import SupermaskConfig, effective_state, kaiming_normal_
 from lth_tutorial.supermask.search import train_supermasks

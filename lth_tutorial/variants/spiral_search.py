@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from lth_tutorial.arguments import checked
 from lth_tutorial.data.dataset import Dataset, generator_for
 from lth_tutorial.pruning.masks import Mask, apply_mask_, dense_mask
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.states import State, snapshot
 from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.replicates import train_replicates

@@ -253,7 +253,7 @@ def test_the_folder_one_stands_in_can_be_the_workdir(tmp_path, monkeypatch, one_
 
 _HOLD = """
 import sys
-from lth_tutorial.locks import only_worker, only_writer
+from lth_tutorial.safety.locks import only_worker, only_writer
 with (only_writer if sys.argv[1].endswith(".csv") else only_worker)(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()

@@ -21,8 +21,8 @@ from lth_tutorial.experiments.cost import cost_of
 from lth_tutorial.experiments.design import InstabilityPart, LotteryPart, groups_of_seeds
 from lth_tutorial.experiments.running import Budget, jobs_of, rate_key, run_jobs, steps_of
 from lth_tutorial.results.tasks import SUFFIX
+from lth_tutorial.safety.watch import Watch
 from lth_tutorial.training import checkpoints
-from lth_tutorial.watch import Watch
 
 TRAIN = lt.TrainConfig(steps=30, batch_size=50, lr=0.05)
 PARTS = (
@@ -126,7 +126,7 @@ def test_a_budget_stops_cleanly_and_the_same_command_goes_on(
         return real() + looks[0] * 0.05
 
     with monkeypatch.context() as fast:
-        fast.setattr("lth_tutorial.watch.time.monotonic", ahead)
+        fast.setattr("lth_tutorial.safety.watch.time.monotonic", ahead)
         while "stopped" in (capsys.readouterr().out if stops else "stopped") and stops < 30:
             assert main(command) == 0
             stops += 1

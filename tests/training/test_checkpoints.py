@@ -21,7 +21,7 @@ import torch
 from samples import Bar
 
 import lth_tutorial as lt
-from lth_tutorial.files import write_atomically
+from lth_tutorial.safety.files import write_atomically
 from lth_tutorial.training import checkpoints, identity
 from lth_tutorial.training.identity import claim_folder, versions_in
 from lth_tutorial.training.replicates import map_seeds

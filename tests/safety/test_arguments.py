@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 import lth_tutorial as lt
-from lth_tutorial.arguments import ArgumentError, _hints, _is_scalar, check_kinds
+from lth_tutorial.safety.arguments import ArgumentError, _hints, _is_scalar, check_kinds
 from lth_tutorial.training.steps import Step
 
 WRONG = {

@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Stopped", "Watch", "watching"]
-
 LOOK_EVERY_S = 0.2
 """Seconds between two looks at what costs more than reading a clock."""
 WARM_S = 1.0

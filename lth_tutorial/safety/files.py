@@ -17,8 +17,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-__all__ = ["UncheckedFileWarning"]
-
 LOCK, _PART = ".lth-lock", ".lth-part"
 _OF_RUNS = r"identity\.json|rows\.json|progress\.safetensors|result-\d+\.safetensors"
 _OURS = re.compile(rf"{_OF_RUNS}|{re.escape(LOCK)}|\.({_OF_RUNS})\.\w{{8}}{re.escape(_PART)}")

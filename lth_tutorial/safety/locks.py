@@ -14,9 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lth_tutorial.files import LOCK, remove_if_empty
-
-__all__: list[str] = []
+from lth_tutorial.safety.files import LOCK, remove_if_empty
 
 WAIT_S = 60.0
 """Seconds to wait for another process that works in the same folder: it may be about to end, as

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 import lth_tutorial as lt
-from lth_tutorial import files, locks
-from lth_tutorial.files import check_writable, remove_run, set_aside, write_atomically
-from lth_tutorial.locks import only_worker, only_writer
+from lth_tutorial.safety import files, locks
+from lth_tutorial.safety.files import check_writable, remove_run, set_aside, write_atomically
+from lth_tutorial.safety.locks import only_worker, only_writer
 
 DAY = 24 * 3600
 
@@ -144,7 +144,7 @@ def test_what_is_put_aside_never_replaces_anything(tmp_path):
 
 HOLD = """
 import sys
-from lth_tutorial.locks import only_worker, only_writer
+from lth_tutorial.safety.locks import only_worker, only_writer
 with (only_worker if sys.argv[1] == "workdir" else only_writer)(sys.argv[2]):
     print("held", flush=True)
     sys.stdin.read()

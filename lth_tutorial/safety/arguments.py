@@ -8,6 +8,7 @@ work. Which numbers, and whether arguments fit each other, are the functions' ow
 from __future__ import annotations
 
 import collections.abc
+import difflib
 import functools
 import inspect
 import math
@@ -19,10 +20,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor, nn
-
-from lth_tutorial.runtime import is_whole
-
-__all__: list[str] = []
 
 _DICTIONARIES = {
     "Mask": "a mask: a dictionary from parameter name to boolean tensor, as dense_mask(model) or "
@@ -281,3 +278,27 @@ def need_columns(rows, columns: typing.Iterable[str], of: str) -> None:
             f"{of} needs rows with {', '.join(missing)}; these have "
             f"{', '.join(map(str, rows.columns)) or 'no columns'}{hint}"
         )
+
+
+def is_whole(value: object) -> bool:
+    """Return whether a value is a whole number: Python's or NumPy's, but not True or False."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a real number: Python's or NumPy's, but not True or False."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def choose(kind: str, name: object, known: typing.Iterable[str]) -> str:
+    """Return `name` if it is one of the `known` names, else raise and suggest the nearest.
+
+    Raises:
+        ValueError: repeats `name`, lists what would work, and says which known name is nearest.
+    """
+    known = list(known)
+    if name in known:
+        return str(name)
+    nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    raise ValueError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(known)}")
