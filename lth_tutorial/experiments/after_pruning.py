@@ -39,7 +39,7 @@ class RetrainingPart:
         return rows.rename(columns={"rewind_step": "step"})
 
 
-# One network pruned once at two rates: where the shallow network of chapter 7 stands in the quarrel.
+# One network pruned once, at two rates: the shallow network of chapter 7 in the quarrel.
 SHALLOW = TrainConfig(steps=400, batch_size=50, lr=0.1, lr_drops=(200, 300))
 ONCE = IMPConfig(rounds=2, fraction=0.75)
 
