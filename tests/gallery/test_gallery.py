@@ -295,7 +295,7 @@ def test_every_experiment_is_on_the_page_once():
 
 
 def test_a_record_that_is_added_leaves_those_not_yet_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "_records", lambda root: tmp_path)
+    monkeypatch.setattr(records, "records_folder", lambda root: tmp_path)
     assert "## Chapter" not in extension().results_listing()
     about = {key: "" for key in records.PROVENANCE} | {"command": "the command", "wall_time_s": 3}
     lt.save_rows(made_up("cifar10-conv2-imp"), "cifar10-conv2-imp", about, root=tmp_path)
