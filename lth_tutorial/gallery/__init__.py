@@ -156,7 +156,9 @@ def gallery(name: str, rows: pd.DataFrame | None = None) -> GalleryEntry:
     given = {} if rows is None else {name: widen(rows)}
     if rows is None and name in recorded():
         rows = load_rows(name)
-    table = claims(given, record=name)
+    # Not by record=name, which refuses a record that no claim is about: some only serve others.
+    table = claims(given, chapter=design.chapter)
+    table = table[table["record"] == name]
     if rows is None:
         return GalleryEntry(design, None, {}, table)
     scale = float(rows["scale"].iloc[0])
