@@ -155,8 +155,16 @@ EXPERIMENTS = (
         dataset="cubist_spiral",
         seeds=tuple(range(8)),
         together=(1,) * 8,
+        parts=(DescentPart((4, 3, 3), SPIRAL, AGAIN, label="from 4, 3, 3"),),
+    ),
+    Experiment(
+        name="spiral-masks",
+        chapter=14,
+        question="What do wider starts, random masks and all masks of small networks reach there?",
+        dataset="cubist_spiral",
+        seeds=tuple(range(8)),
+        together=(1,) * 8,
         parts=(
-            DescentPart((4, 3, 3), SPIRAL, AGAIN, label="from 4, 3, 3"),
             DescentPart((8, 8, 6), SPIRAL, AGAIN, label="from 8, 8, 6"),
             MasksPart((3, 3, 3), (24, 20, 17, 15), SPIRAL, draw=256, label="random"),
             MasksPart((2, 2, 2), (14, 13, 12, 11, 10, 9), SPIRAL, restarts=4, label="every mask"),

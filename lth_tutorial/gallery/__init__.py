@@ -11,7 +11,7 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lth_tutorial.claims import claims
+from lth_tutorial.claims import CLAIMS, claims
 from lth_tutorial.experiments import Experiment, experiment, scaled
 from lth_tutorial.experiments.cost import cost_of, in_minutes
 from lth_tutorial.gallery.ladder import GPUS, ComputeLadder, compute_ladder
@@ -153,10 +153,13 @@ def gallery(name: str, rows: pd.DataFrame | None = None) -> GalleryEntry:
         ValueError: for a name that no experiment has; names the nearest.
     """
     design = experiment(name)
-    given = {} if rows is None else {name: widen(rows)}
+    claimed = any(claim.record == name for claim in CLAIMS)
+    given = {} if rows is None or not claimed else {name: widen(rows)}
     if rows is None and name in recorded():
         rows = load_rows(name)
-    table = claims(given, record=name)
+    table = claims(given, chapter=design.chapter)
+    # Not by record=name, which refuses a record that no claim is about: some only serve others.
+    table = table[table["record"] == name]
     if rows is None:
         return GalleryEntry(design, None, {}, table)
     scale = float(rows["scale"].iloc[0])

@@ -324,8 +324,10 @@ def _end_with(parent: int) -> None:
     A parent that is killed cannot end its workers itself; they would go on, and write into a
     folder that the next run takes for its own.
     """
-    if os.name != "posix" or os.getppid() != parent:
+    if os.name != "posix":
         return
+    if os.getppid() != parent:  # it died while this worker was still importing
+        os._exit(1)
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -154,7 +154,7 @@ def test_pruners_of_one_width_are_rows_of_one_part(alone):
 
 def test_every_search_of_the_record_is_possible():
     """Masks are counted and drawn here, so that a run of minutes cannot stop at a refusal."""
-    for part in experiment("spiral-search").parts:
+    for part in experiment("spiral-masks").parts:
         for n in getattr(part, "weights", ()):
             drawn = lt.random_masks(part.widths, n, 5, 0) if part.draw else None
             assert drawn or lt.enumerate_masks(part.widths, n)
