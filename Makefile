@@ -44,7 +44,7 @@ lint: $(INSTALLED)  ## ruff, the order of the rooms, and the stored form of the 
 
 unit: $(INSTALLED)  ## the quick tests
 	tests/tools/chromium.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 notebooks: $(INSTALLED)  ## run the chapters and compare them with their stored outputs
 	$(BIN)/python -m pytest tests/test_chapters.py tests/test_tamper.py -m ""
