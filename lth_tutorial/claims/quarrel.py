@@ -168,7 +168,7 @@ CLAIMS: tuple[Claim, ...] = (
                 ),
                 Effect(
                     "barrier at 0.2 − barrier at 0.003",
-                    less(barrier("rate 0.2", 0), barrier("rate 0.003", 0)), 0.03,
+                    less(barrier("rate 0.2, copies", 0), barrier("rate 0.003, copies", 0)), 0.03,
                 ),
             )),
         ),

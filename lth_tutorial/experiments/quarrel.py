@@ -51,7 +51,7 @@ def _rate(rate: float, times: int = 1) -> tuple[LotteryPart, InstabilityPart]:
     label = f"rate {rate:g}" + (f", {times} times the steps" if times > 1 else "")
     return (
         LotteryPart(DEEP_NORMED, train, TO_6_PERCENT, ARMS, label=label),
-        InstabilityPart(DEEP_NORMED, train, (0,), label=label),
+        InstabilityPart(DEEP_NORMED, train, (0,), label=f"{label}, copies"),
     )
 
 

@@ -128,7 +128,7 @@ def rate_and_worth(rows: DataFrame, rate: float | None = None, *, round: int = 4
     left.set_ylabel("test accuracy at 6.2 % (%)", fontsize=FONT)
     left.legend(fontsize=FONT - 2, frameon=False, loc="lower center")
     barriers = [
-        t_interval(100 * rows[rows["arm"] == f"rate {each:g}: dense"]["height"].dropna())
+        t_interval(100 * rows[rows["arm"] == f"rate {each:g}, copies: dense"]["height"].dropna())
         for each in rates
     ]
     _line(right, places, barriers, "#000000", "o", "dense network")
@@ -139,7 +139,7 @@ def rate_and_worth(rows: DataFrame, rate: float | None = None, *, round: int = 4
 def sweep_rates(rows: DataFrame) -> list[float]:
     """Return the learning rates of a sweep, smallest first (those at the usual budget)."""
     names = {arm.split(": ")[0] for arm in rows["arm"] if arm.startswith("rate ")}
-    return sorted(float(n.removeprefix("rate ")) for n in names if "times" not in n)
+    return sorted(float(n.removeprefix("rate ")) for n in names if "," not in n)
 
 
 def _line(axes: Axes, places, intervals, color: str, marker: str, label: str) -> None:

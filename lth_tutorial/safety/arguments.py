@@ -158,7 +158,8 @@ def _fits(value: object, hint: object) -> bool:
     if origin is typing.Literal:
         return isinstance(value, str)  # which ones, the function says, with the nearest
     if hint in (int, float):
-        return isinstance(value, numbers.Real)  # which numbers, the function says
+        # Which numbers, the function says; pandas' missing number is one of a table's.
+        return isinstance(value, numbers.Real) or type(value).__name__ == "NAType"
     if hint is bool:
         return isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")
     if hint is _Frame:

@@ -26,7 +26,7 @@ def test_a_smoke_run_writes_a_record_that_the_claims_read(digits, tmp_path):
     densities = wide.groupby("round")["density"].mean()
     assert densities.tolist() == pytest.approx([1, 0.45, 0.2025, 0.0911], abs=2e-3)
     at_scale = wide.replace({"step": {2: 2_000}})
-    table = lt.claims({FULL: at_scale}, chapter=7).set_index("key")["verdict"]
+    table = lt.claims({FULL: at_scale}, record=FULL).set_index("key")["verdict"]
     assert len(table) == 3 and set(table) == {"not enough runs (2 of 3)"}
 
 

@@ -51,7 +51,7 @@ def sweep():
                 table.append(
                     {"arm": f"rate {rate:g}: {arm}", "seed": seed, "round": 4, "accuracy": 0.9}
                 )
-            table.append({"arm": f"rate {rate:g}: dense", "seed": seed, "height": barrier})
+            table.append({"arm": f"rate {rate:g}, copies: dense", "seed": seed, "height": barrier})
             table.append({"arm": f"rate {rate:g}, 4 times the steps: dense", "seed": seed})
     return pd.DataFrame(table)
 
