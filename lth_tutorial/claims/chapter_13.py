@@ -56,7 +56,7 @@ def _cosines(name: str, optimizer: str, suffix: str) -> Setting:
 
 
 def _moved(pair: str, arm: str, name: str, least: float, rounds: int, label: str = "") -> Setting:
-    cells = ((f"{label}{pair}: {each}", rounds) for each in ("stretched", arm))
+    cells = ((f"{label}{pair}, {each}", rounds) for each in ("stretched", arm))
     return Setting(pair, (Effect(f"accuracy: stretched − {name}", between(*cells), least),))
 
 
@@ -67,14 +67,14 @@ _MLPS = tuple((a, b) for a in (2, 3, 4) for b in (2, 3, 4) if a != b)
 
 
 def _own(source: str, target: str, least: float, rounds: int) -> Setting:
-    cells = ((f"{source} to {target}: stretched", rounds), (f"{target}: ticket", rounds))
+    cells = ((f"{source} to {target}, stretched", rounds), (f"{target}, ticket", rounds))
     effect = Effect("accuracy: stretched − own ticket", between(*cells), least)
     return Setting(f"{source} to {target}", (effect,))
 
 
 def _less_stable(source: str, target: str, rounds: int, label: str = "") -> Setting:
     cells = (
-        (f"{label}{source} to {target}: stretched", rounds), (f"{label}{target}: ticket", rounds)
+        (f"{label}{source} to {target}, stretched", rounds), (f"{label}{target}, ticket", rounds)
     )  # fmt: skip
     effect = Effect("barrier: stretched − own ticket", between(*cells, "height"), 0.005)
     return Setting(f"{label}{source} to {target}", (effect,))
@@ -127,7 +127,7 @@ CLAIMS: tuple[Claim, ...] = (
         Setting("to 6 blocks", (
             Effect(
                 "accuracy: from 5 blocks − from 2 blocks",
-                between(*((f"{_PLAIN}{_PAIRS[i]}: stretched", 3) for i in (2, 0))), 0.005,
+                between(*((f"{_PLAIN}{_PAIRS[i]}, stretched", 3) for i in (2, 0))), 0.005,
             ),
         )),
     ),

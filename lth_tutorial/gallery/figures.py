@@ -304,10 +304,10 @@ def _bases(parts: Sequence[Measured]) -> Iterator[Drawn]:
 def _elastic(parts: Sequence[Measured]) -> Iterator[Drawn]:
     for each in parts:
         there = set(each.rows["arm"])
-        pairs = [(a, b) for a, b in each.part.pairs if f"{a} to {b}: stretched" in there]
+        pairs = [(a, b) for a, b in each.part.pairs if f"{a} to {b}, stretched" in there]
         if pairs:
             last = each.rows[each.rows["round"] == each.rows["round"].max()]
-            plain = last.assign(arm=last["arm"].str.rpartition(": ")[2])
+            plain = last.assign(arm=last["arm"].str.rpartition(", ")[2])
             caption = each.named("test accuracy of moved tickets and their controls")
             yield _drawn(plotting.moved_tickets(each.rows, pairs), caption, plain)
 

@@ -30,22 +30,22 @@ if TYPE_CHECKING:
 
 
 def basis_images(bases: Mapping[str, Tensor], image_shape: tuple[int, int], n: int = 8) -> Figure:
-    """Show the first basis vectors of the pixels' side as pictures, one row for each basis.
+    """Show basis vectors of the pixels' side as pictures, one row for each basis.
 
     Args:
-        bases: matrices [pixels, pixels] by title, a basis vector per column.
+        bases: matrices [pixels, at least n] by title, a basis vector per column.
         image_shape: height and width.
-        n: how many vectors.
+        n: how many vectors, the first ones.
 
     Raises:
         ValueError: if a matrix has another number of pixels than the images.
     """
     pixels = math.prod(image_shape)
     for title, matrix in bases.items():
-        if tuple(matrix.shape) != (pixels, pixels):
+        if matrix.ndim != 2 or matrix.shape[0] != pixels or matrix.shape[1] < n:
             raise ValueError(
-                f"the basis {title!r} has shape {tuple(matrix.shape)}; images of "
-                f"{image_shape[0]} by {image_shape[1]} pixels need ({pixels}, {pixels})"
+                f"the basis {title!r} has shape {tuple(matrix.shape)}; {n} pictures of "
+                f"{image_shape[0]} by {image_shape[1]} pixels need ({pixels}, {n} or more)"
             )
     figure, first = new_figure(height=0.85 * len(bases))
     first.remove()
@@ -114,10 +114,10 @@ def moved_tickets(rows: DataFrame, pairs: Sequence[tuple[str, str]]) -> Figure:
     panels = figure.subplots(len(pairs), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (source, target) in zip(panels, pairs, strict=True):
         label = f"{source} to {target}"
-        choose("pair", f"{label}: stretched", known)
-        names = [a for a in known if a.startswith(f"{label}: ")]
-        _dots(axes, last, [f"{target}: ticket", *names])
-        dense = rows[(rows["arm"] == f"{target}: ticket") & (rows["round"] == 0)]["accuracy"]
+        choose("pair", f"{label}, stretched", known)
+        names = [a for a in known if a.startswith(f"{label}, ")]
+        _dots(axes, last, [f"{target}, ticket", *names])
+        dense = rows[(rows["arm"] == f"{target}, ticket") & (rows["round"] == 0)]["accuracy"]
         axes.axvline(100 * dense.mean(), color="black", linestyle="--", linewidth=1)
         axes.set_title(f"from {source} to {target}", fontsize=FONT, loc="left")
     panels[-1].set_xlabel(value_label("accuracy"), fontsize=FONT)
@@ -171,7 +171,7 @@ def weights_leaving(weights: Tensor, kept: Tensor, rows: DataFrame, *, round: in
     figure, first = new_figure(height=3.4)
     first.remove()
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
-    edges = torch.linspace(-0.6, 0.6, 49).tolist()
+    edges = torch.linspace(-0.6, 0.6, 31).tolist()
     values = weights.detach().cpu().clamp(-0.6, 0.6)
     for group, label, color in (
         (~kept.cpu(), "to be removed", METHODS["random"]["color"]),
@@ -211,14 +211,14 @@ def weights_leaving(weights: Tensor, kept: Tensor, rows: DataFrame, *, round: in
 
 def _dots(axes: Axes, rows: DataFrame, arms: Sequence[str]) -> None:
     for place, name in enumerate(arms):
-        style = METHODS[choose("arm", name.rpartition(": ")[2], METHODS)]
+        style = METHODS[choose("arm", name.rpartition(", ")[2], METHODS)]
         own = rows[rows["arm"] == name]
         look = {"color": style["color"], "marker": style["marker"], "linestyle": "none"}
         axes.plot(100 * own["accuracy"], [place] * len(own), alpha=0.35, markersize=4, **look)
         mean, low, high = (100 * summarize(own, "arm")[part].iloc[0] for part in
                            ("mean", "low", "high"))  # fmt: skip
         axes.errorbar(mean, place + 0.22, xerr=[[mean - low], [high - mean]], capsize=3, **look)
-    labels = [textwrap.fill(METHODS[n.rpartition(": ")[2]]["label"], 26) for n in arms]
+    labels = [textwrap.fill(METHODS[n.rpartition(", ")[2]]["label"], 26) for n in arms]
     axes.set_yticks(range(len(arms)), labels, fontsize=FONT - 1)
     axes.set_ylim(len(arms) - 0.5, -0.5)
     _plain(axes)

@@ -92,7 +92,7 @@ def elastic_experiment(
 
     Returns:
         A frame with the columns of `lottery_experiment` and `height`, the barrier in [0, 1]. Arms
-        are called "TARGET: ticket" (every round) and "SOURCE to TARGET: stretched" (the last
+        are called "TARGET, ticket" (every round) and "SOURCE to TARGET, stretched" (the last
         round); round 0 is the target's dense network. A seed whose own ticket diverged has no
         later rows.
 
@@ -137,7 +137,7 @@ def elastic_experiment(
                 found = heights(
                     name, own[name].points(), own[name].masks(), within(workdir, f"copies_{name}")
                 )
-                last = [r for r in rows if r["arm"] == f"{name}: {OWN}" and r["round"]]
+                last = [r for r in rows if r["arm"] == f"{name}, {OWN}" and r["round"]]
                 for row in (r for r in last if r["round"] == imp_config.rounds):
                     row["height"] = found[row["seed"]]
         for source, target in pairs:
@@ -152,11 +152,11 @@ def elastic_experiment(
                     workdir=folder,
                 )  # fmt: skip
                 found = as_rounds(imp_config.rounds, models, data, masks, results)
-                new = rows_of(f"{label}: {arm}", models, data, found)
+                new = rows_of(f"{label}, {arm}", models, data, found)
                 if arm == "stretched" and barriers:
                     high = heights(target, starts, masks, within(workdir, f"copies_{label}"))
                     new = [row | {"height": high[row["seed"]]} for row in new]
-                rows += [row | {"arm": f"{label}: {arm}"} for row in dense] + new
+                rows += [row | {"arm": f"{label}, {arm}"} for row in dense] + new
     frame = pd.DataFrame(rows)
     steps = ("early_stop_step", "steps_to_90", "steps_to_95", "diverged_step")
     return frame.astype(dict.fromkeys(steps, "Int64"))
@@ -179,7 +179,7 @@ def _own_tickets(build, data, config, imp: IMPConfig, seeds, on_step, workdir) -
 
 def _own_rows(name: str, network: _Network, data: Dataset) -> list[dict]:
     models = {seed: network.build(seed) for seed in network.rounds[0]}
-    return [row for r in network.rounds for row in rows_of(f"{name}: {OWN}", models, data, r)]
+    return [row for r in network.rounds for row in rows_of(f"{name}, {OWN}", models, data, r)]
 
 
 def _move(source: _Network, target: _Network, blocks) -> dict[int, tuple[State, Mask]]:

@@ -46,7 +46,8 @@ def test_a_smoke_run_writes_a_record_that_all_claims_read(name, digits, tmp_path
         for setting in claim.settings:
             for effect in setting.effects:
                 assert effect.interval(wide).n == 1, (claim.key, setting.name)
-    assert lt.claims({name: wide}, record=name)["verdict"].unique().tolist() == ["single run"]
+    verdicts = lt.claims({name: wide}, record=name)["verdict"]
+    assert verdicts.str.startswith("not enough runs (1 of").all()
 
 
 def test_the_cost_of_a_scaled_run_shrinks_with_it():

@@ -55,8 +55,8 @@ def cells_of(part) -> list[dict]:
         ]
     if kind == "ElasticPart":
         own = {name for pair in part.pairs for name in pair}
-        arms = [f"{name}: ticket" for name in sorted(own)]
-        arms += [f"{a} to {b}: {arm}" for a, b in part.pairs for arm in part.arms]
+        arms = [f"{name}, ticket" for name in sorted(own)]
+        arms += [f"{a} to {b}, {arm}" for a, b in part.pairs for arm in part.arms]
         return [
             {"arm": arm, "round": r, "density": 0.5**r, "step": pd.NA}
             for arm in arms

@@ -33,8 +33,10 @@ def test_basis_vectors_are_columns():
     assert len(figure.axes) == 6
     shown = figure.axes[1].get_images()[0].get_array()
     assert shown.tolist() == [[1, 5], [9, 13]]
-    with pytest.raises(ValueError, match=r"'a' has shape \(4, 4\).*need \(6, 6\)"):
-        plotting.basis_images({"a": matrix}, (2, 3))
+    with pytest.raises(ValueError, match=r"'a' has shape \(4, 4\).*need \(6, 3 or more\)"):
+        plotting.basis_images({"a": matrix}, (2, 3), n=3)
+    with pytest.raises(ValueError, match=r"need \(4, 5 or more\)"):
+        plotting.basis_images({"a": matrix}, (2, 2), n=5)
 
 
 def test_accuracy_stands_above_what_is_stored():
@@ -49,14 +51,14 @@ def test_accuracy_stands_above_what_is_stored():
 
 
 def test_moved_tickets_stand_below_the_targets_own():
-    arms = ["b: ticket", "a to b: stretched", "a to b: stretched_random"]
+    arms = ["b, ticket", "a to b, stretched", "a to b, stretched_random"]
     figure = plotting.moved_tickets(rows(arms), [("a", "b")])
     (axes,) = figure.axes
     labels = [text.get_text().replace("\n", " ") for text in axes.get_yticklabels()]
-    assert labels == [METHODS[a.rpartition(": ")[2]]["label"] for a in arms]
+    assert labels == [METHODS[a.rpartition(", ")[2]]["label"] for a in arms]
     dots = [one for one in axes.get_lines() if len(one.get_xdata()) == 4]
     assert [list(set(one.get_ydata())) for one in dots] == [[0], [1], [2]]
-    with pytest.raises(ValueError, match="'b to a: stretched'"):
+    with pytest.raises(ValueError, match="'b to a, stretched'"):
         plotting.moved_tickets(rows(arms), [("b", "a")])
 
 

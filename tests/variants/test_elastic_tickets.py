@@ -31,17 +31,17 @@ def test_elastic_arms_have_the_counts_of_the_moved_mask(tiny_data, bars_of):
         tiny_data, SHORT, IMP, pairs=[("two", "three"), ("three", "two")], seeds=(0, 1),
     )  # fmt: skip
     assert steps_of(bars[0])[0] == steps_of(bars[0])[1]
-    arms = [f"{a}: {arm}" for a in ("two to three", "three to two") for arm in elastic_tickets.ARMS]
-    assert list(rows["arm"].unique()) == ["two: ticket", "three: ticket", *arms]
+    arms = [f"{a}, {arm}" for a in ("two to three", "three to two") for arm in elastic_tickets.ARMS]
+    assert list(rows["arm"].unique()) == ["two, ticket", "three, ticket", *arms]
     last = rows[rows["round"] == 2]
     per_seed = last[last["arm"].str.startswith("two to three")].groupby("seed")["density"]
     assert (per_seed.nunique() == 1).all()
     has = last[last["height"].notna()]["arm"].unique()
     assert list(has) == [
-        "two: ticket", "three: ticket", "two to three: stretched", "three to two: stretched",
+        "two, ticket", "three, ticket", "two to three, stretched", "three to two, stretched",
     ]  # fmt: skip
     dense = rows[rows["round"] == 0].pivot(index="seed", columns="arm", values="accuracy")
-    assert (dense["two to three: stretched"] == dense["three: ticket"]).all()
+    assert (dense["two to three, stretched"] == dense["three, ticket"]).all()
 
 
 def test_elastic_tickets_start_from_moved_weights(tiny_data):
@@ -52,8 +52,8 @@ def test_elastic_tickets_start_from_moved_weights(tiny_data):
     )  # fmt: skip
     last = rows[rows["round"] == 2].set_index(["arm", "seed"])["accuracy"]
     for seed in (0, 1):  # to a network of the same depth the move changes nothing
-        assert last["two to same: stretched", seed] == pytest.approx(last["same: ticket", seed])
-        assert last["two to same: stretched_reinit", seed] == last["two to same: stretched", seed]
+        assert last["two to same, stretched", seed] == pytest.approx(last["same, ticket", seed])
+        assert last["two to same, stretched_reinit", seed] == last["two to same, stretched", seed]
     assert "height" not in rows
 
 
