@@ -270,7 +270,7 @@ def write_folder(root, sizes=((8, 6),), mode="RGB", classes=("cat", "dog"), n=12
 def test_a_folder_of_images_becomes_a_data_set(tmp_path):
     write_folder(tmp_path / "pets")
     data = lt.load_dataset(f"folder:{tmp_path / 'pets'}")
-    assert data.name == "folder:pets" and data.shape == (3, 6, 8) and data.num_classes == 2
+    assert data.name == "folder-pets" and data.shape == (3, 6, 8) and data.num_classes == 2
     assert [len(data.split(s)[0]) for s in ("train", "val", "test")] == [22, 2, 24]
     for x, y in zip(data.x_test, data.y_test, strict=True):
         red, green, blue = x[:, 0, 0].tolist()

@@ -335,7 +335,7 @@ def test_masks_hold_under_attack(digits):
         (lambda: lt.pgd(1, random_start=False, restarts=3), "3 restarts from the same point"),
         (lambda: lt.pgd(1, random_start="no"), "True or False"),
         (lambda: lt.fgsm(1, bounds=(1, 0)), "the lowest and the highest"),
-        (lambda: lt.fgsm(1, bounds=1), "the lowest and the highest"),
+        (lambda: lt.fgsm(1, bounds=1), "a tuple of a number and a number"),
         (lambda: lt.TrainConfig(attack=8), "made by fgsm or pgd, or None; got 8"),
     ],
 )
@@ -388,7 +388,7 @@ def test_a_model_whose_gradients_are_all_zero_is_warned_of(digits):
 
 
 def test_something_else_than_an_attack_is_refused(trained, digits):
-    with pytest.raises(TypeError, match="made by fgsm or pgd; got float"):
+    with pytest.raises(TypeError, match="attack is an Attack, or None; got 0.5"):
         lt.evaluate(trained, digits, attack=0.5)
 
 
