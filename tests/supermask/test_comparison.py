@@ -127,7 +127,8 @@ def test_signs_are_those_of_initial_weights_only(tiny_data):
 
 
 def test_the_experiments_of_the_chapters_are_named():
-    assert [design.name for design in OURS] == [
+    papers = [design.name for design in OURS if not design.name.endswith("-short")]
+    assert papers == [
         "mnist-edge-popup", "mnist-signs-and-masks", "digits-wide-multi-prize",
         "mnist-multi-prize", "cifar10-edge-popup", "cifar10-multi-prize",
     ]  # fmt: skip
@@ -150,7 +151,7 @@ def test_an_mnist_experiment_runs_at_smoke_scale_and_feeds_its_claims(name):
     table = lt.claims({name: lt.widen(rows)}, chapter=design.chapter, level="full scale")
     own = table[table["record"] == name]
     assert len(own) and (own["n"] == 3).all(), own
-    assert not own["verdict"].str.startswith(("not yet run", "not enough runs")).any()
+    assert set(own["verdict"]) == {"not enough runs (3 of 5)"}
 
 
 @pytest.mark.slow
