@@ -73,7 +73,8 @@ def test_a_partial_record_shows_as_far_as_it_goes(tmp_path, monkeypatch):
         )
         for width, least in ((8, 3), (9, 3), (8, 5))
     )  # fmt: skip
-    monkeypatch.setattr(sys.modules["lth_tutorial.claims"], "CLAIMS", claims)
+    for module in ("claims", "gallery"):
+        monkeypatch.setattr(sys.modules[f"lth_tutorial.{module}"], "CLAIMS", claims)
     assert run(tmp_path, "--part", "width 8") == 0
     entry = lt.gallery("small", lt.load_rows("small", root=tmp_path))
     assert "not complete: n = 3 (width 8), 0 (width 9) of 3 seeds" in entry.facts

@@ -116,7 +116,7 @@ def test_a_run_by_magnitude_keeps_the_identity_it_always_had(tiny_data, config, 
     ],
 )
 def test_a_criterion_that_a_folder_cannot_know_is_refused(tiny_data, config, tmp_path, criterion):
-    with pytest.raises(ValueError, match="by name|numbers or words"):
+    with pytest.raises(ValueError, match="by name|numbers or words|is a function of 3"):
         run(tiny_data, config, tmp_path, criterion)
 
 
