@@ -29,9 +29,10 @@ def smoke(name, **changes):
 
 def test_inherited_weights_and_scratch_are_measured_for_filters_and_for_weights(noise, tmp_path):
     design = smoke("cifar10-vgg16-filters", model="vgg_tiny", fractions=(0.5,))
-    rows, _ = run(design, noise, scale=2e-5, workdir=tmp_path)
-    again, about = run(design, noise, scale=2e-5, workdir=tmp_path)
-    assert about["resumed"] and rows.equals(again)
+    rows, about = run(design, noise, scale=2e-5, workdir=tmp_path)
+    again, read = run(design, noise, scale=2e-5, workdir=tmp_path)
+    assert rows.equals(again)
+    assert not read["resumed"] and read["wall_time_s"] >= about["wall_time_s"], "times add up"
     wide = lt.widen(rows)
     arms = {"fine_tuned", "scratch_e", "scratch_b"}
     for label in ("weights, high rate", "weights, low rate"):
