@@ -121,6 +121,15 @@ def room_map() -> str:
     return "\n".join(lines)
 
 
+def readable_defaults(app, what, name, value, options, signature, returns):
+    """Write `...` for a default without a name, such as `<factory>`.
+
+    Sphinx cannot parse a signature with one, and then shows all of it as plain text with its own
+    marks (`~collections.abc.Callable`) in it.
+    """
+    return re.sub(r" = <[^,)]*>", " = ...", signature or "") or None, returns
+
+
 def api_listing() -> str:
     """Return Markdown with a section per room: all of `lth_tutorial.__all__`, in story order."""
     import lth_tutorial
@@ -329,6 +338,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("source-read", fill_pages)
     # Before napoleon (500) reads the sections of a docstring.
     app.connect("autodoc-process-docstring", plain_docstrings, priority=400)
+    app.connect("autodoc-process-signature", readable_defaults)
     app.connect("missing-reference", resolve_public_name)
     app.connect("doctree-resolved", drop_thebe_config, priority=900)
     app.connect("html-page-context", drop_thebe, priority=900)

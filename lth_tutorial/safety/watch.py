@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 LOOK_EVERY_S = 0.2
@@ -46,8 +46,8 @@ class Watch:
     seen: int = 0
     trained_at: tuple[float, int] | None = None
     announced: Callable[[Watch], object] = lambda watch: None
-    _looked: float = 0.0
-    _warm: bool = False
+    _looked: float = field(default=0.0, init=False)
+    _warm: bool = field(default=False, init=False)
 
     def look(self) -> str:
         """Return why to stop now, or nothing."""

@@ -241,3 +241,11 @@ def test_every_experiment_is_among_the_results(visit):
             assert verdicts == sum(claim.record == design.name for claim in lt.CLAIMS)
         else:
             assert "Not yet run" in section.inner_text()
+
+
+def test_signatures_on_the_api_page_are_understood(visit):
+    # What Sphinx cannot parse it shows as plain text, with the marks of its own notation in it.
+    page = visit().open("book/api")
+    signatures = page.eval_on_selector_all("dt.sig", "all => all.map(s => s.textContent)")
+    assert len(signatures) > 140
+    assert [each for each in signatures if "~" in each or "<" in each] == []
