@@ -1,8 +1,13 @@
 """The claims of the quarrel: found, contradicted, rescued and explained (chapters 5 and 6).
 
-The criteria were fixed after a pilot with seeds 100 to 107, before any of the deciding seeds (300
-and above) was run. *No better* is no mere absence of a difference: live it is that the lead of the
+The criteria were fixed after pilots with seeds 100 to 115, before any of the deciding seeds was
+run. *No better* is no mere absence of a difference: on the digits it is that the lead of the
 initial weights shrinks by more than a point, on MNIST that the lead at the high rate is under one.
+
+The first record (`digits-quarrel`, seeds 300 to 323) is of a network drawn Glorot normal, whose
+weights have three times the variance of those that the rates were chosen for: there the second act
+was inconclusive. It stays. `digits-three-acts` is the same with PyTorch's own weights, seeds 500
+and above; a chapter's live seeds are 400 and above.
 """
 
 from __future__ import annotations
@@ -19,11 +24,13 @@ ROUND = 4
 _FOUND = "Frankle & Carbin 2019, section 2"
 _CONTRADICTED = "Liu et al. 2019, section 6"
 _RESCUED = "Frankle et al. 2020, section 4"
-_DIGITS = "64-[64 × 5]-10 network with batch norm on digits, SGD, batch 10, 600 steps"
+_DEEP = "64-[64 × 5]-10 network with batch norm"
+_GLOROT = f"{_DEEP}, drawn Glorot normal, on digits, SGD, batch 10, 600 steps"
+_DIGITS = f"{_DEEP} on digits, SGD, batch 10, 600 steps"
 _MNIST = (
     "784-[64 × 4]-10 network with batch norm on 2,000 images of MNIST, SGD, batch 10, 800 steps"
 )
-_SWEEP = "64-[64 × 5]-10 network with batch norm on digits, SGD, batch 20, 600 steps"
+_SWEEP = f"{_DEEP} on digits, SGD, batch 20, 600 steps"
 
 Measure = Callable[["pd.DataFrame"], Measured]
 
@@ -69,21 +76,24 @@ _LOW_0, _LOW_K, _HIGH_0, _HIGH_K = (
 )
 _ACT_1, _ACT_2 = lead(_LOW_0), lead(_HIGH_0)
 _WHERE = "6.2 % of weights"
+_WITHOUT_NOISE = Effect(
+    "accuracy: ticket − re-initialised", lead("high rate, batches of 50"), 0.005
+)  # fmt: skip
 
 
 def _acts(record: str, network: str, minimum_n: int) -> tuple[Claim, ...]:
     """Return the claims of the three acts on one record."""
     digits = record.startswith("digits")
-    end = "" if digits else "-mnist"
+    end = {"digits-quarrel": "-glorot", "mnist-quarrel": "-mnist"}.get(record, "")
     contradicted = (
         Effect("lead at the low rate − lead at the high rate", less(_ACT_1, _ACT_2), 0.01),
     ) if digits else (
         Effect("accuracy at the high rate: ticket − re-initialised", _ACT_2, 0.01, "below"),
     )  # fmt: skip
 
-    def claim(key, statement, source, *effects: Effect) -> Claim:
+    def claim(key, statement, source, *effects: Effect, chapter: int = 5) -> Claim:
         return Claim(
-            f"{key}{end}", 5, statement, source, record, network, (Setting(_WHERE, effects),),
+            f"{key}{end}", chapter, statement, source, record, network, (Setting(_WHERE, effects),),
             minimum_n=minimum_n,
         )  # fmt: skip
 
@@ -110,6 +120,7 @@ def _acts(record: str, network: str, minimum_n: int) -> tuple[Claim, ...]:
                 0,
             ),
             Effect("ticket at step 50 − re-initialised at step 50", lead(_HIGH_K), 0),
+            chapter=6,
         ),
         claim(
             "quarrel-rescue-is-of-the-high-rate",
@@ -122,6 +133,7 @@ def _acts(record: str, network: str, minimum_n: int) -> tuple[Claim, ...]:
                 ),
                 0,
             ),
+            chapter=6,
         ),
         claim(
             "quarrel-instability",
@@ -131,27 +143,33 @@ def _acts(record: str, network: str, minimum_n: int) -> tuple[Claim, ...]:
             Effect("barrier, high rate, step 0", barrier("high rate", 0), 0.05),
             Effect("barrier, high rate, step 50", barrier("high rate", 50), 0.02, "below"),
             Effect("barrier, low rate, step 0", barrier("low rate", 0), 0.05, "below"),
+            chapter=6,
         ),
     )  # fmt: skip
 
 
 CLAIMS: tuple[Claim, ...] = (
-    *_acts("digits-quarrel", _DIGITS, 16),
+    *_acts("digits-three-acts", _DIGITS, 16),
+    *_acts("digits-quarrel", _GLOROT, 16),
     *_acts("mnist-quarrel", _MNIST, 24),
     Claim(
         "quarrel-needs-noise", 5,
+        "With less noise (batches of 50), initial weights matter at the high rate as well: the "
+        "middle act goes.",
+        "a control of this book", "digits-three-acts", _DIGITS,
+        (Setting("batches of 50", (_WITHOUT_NOISE,)),),
+        minimum_n=16,
+    ),
+    Claim(
+        "quarrel-needs-noise-glorot", 5,
         "Without the noise (no batch norm, or batches of 50), initial weights matter at the high "
         "rate as well: the middle act goes.",
-        "a control of this book", "digits-quarrel", _DIGITS,
+        "a control of this book", "digits-quarrel", _GLOROT,
         (
             Setting("no batch norm", (
                 Effect("accuracy: ticket − re-initialised", lead("no batch norm"), 0.005),
             )),
-            Setting("batches of 50", (
-                Effect(
-                    "accuracy: ticket − re-initialised", lead("high rate, batches of 50"), 0.005
-                ),
-            )),
+            Setting("batches of 50", (_WITHOUT_NOISE,)),
         ),
         minimum_n=16,
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +39,25 @@ class RetrainingPart:
         return rows.rename(columns={"rewind_step": "step"})
 
 
+# One network pruned once, at two rates: the shallow network of chapter 7 in the quarrel.
+SHALLOW = TrainConfig(steps=400, batch_size=50, lr=0.1, lr_drops=(200, 300))
+ONCE = IMPConfig(rounds=2, fraction=0.75)
+
 EXPERIMENTS = (
+    Experiment(
+        name="digits-single-weights",
+        chapter=5,
+        question="In a shallow network, are inherited or initial single weights worth something?",
+        dataset="digits",
+        seeds=tuple(range(500, 516)),
+        parts=tuple(
+            RetrainingPart(
+                "mlp_100_50", replace(SHALLOW, lr=rate), ONCE, (0,),
+                ("rewind", "fine_tune", "reinit"), iterative=False, label=name,
+            )
+            for name, rate in (("low rate", 0.01), ("high rate", 0.1))
+        ),
+    ),
     Experiment(
         name="cifar10-resnet20-after-pruning",
         chapter=7,

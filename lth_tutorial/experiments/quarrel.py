@@ -3,6 +3,10 @@
 A deep narrow network with batch norm and small batches shows all three acts within seconds. What
 decides is the noise of training: at a low rate a ticket's initial weights are worth points, at a
 high one nothing, until the network is rewound to an early step instead of to step 0.
+
+The rates belong to the size of the initial weights. With batch norm, a step turns small weights
+further than large ones, so the same rate is a lower one for a network that is drawn Glorot normal
+(`digits-quarrel`, the first try) than for one with PyTorch's own weights (`digits-three-acts`).
 """
 
 from __future__ import annotations
@@ -23,7 +27,8 @@ SMALL_BATCHES = TrainConfig(
 )  # fmt: skip
 SWEEP = replace(SMALL_BATCHES, batch_size=20)
 MNIST = replace(SMALL_BATCHES, steps=800, weight_decay=1e-3)
-MNIST_NETWORK = "mlp_bn_64_64_64_64"
+UNIFORM = "mlp_bn_uniform_64_64_64_64_64"
+MNIST_NETWORK = "mlp_bn_uniform_64_64_64_64"
 
 
 def acts(model: str, train: TrainConfig, *, high: float) -> tuple[LotteryPart, ...]:
@@ -50,8 +55,8 @@ def _rate(rate: float, times: int = 1) -> tuple[LotteryPart, InstabilityPart]:
     train = replace(SWEEP, lr=rate, steps=times * SWEEP.steps)
     label = f"rate {rate:g}" + (f", {times} times the steps" if times > 1 else "")
     return (
-        LotteryPart(DEEP_NORMED, train, TO_6_PERCENT, ARMS, label=label),
-        InstabilityPart(DEEP_NORMED, train, (0,), label=f"{label}, copies"),
+        LotteryPart(UNIFORM, train, TO_6_PERCENT, ARMS, label=label),
+        InstabilityPart(UNIFORM, train, (0,), label=f"{label}, copies"),
     )
 
 
@@ -76,11 +81,26 @@ EXPERIMENTS = (
         ),
     ),
     Experiment(
+        name="digits-three-acts",
+        chapter=5,
+        question="Are tickets found, contradicted and rescued, with PyTorch's initial weights?",
+        dataset="digits",
+        seeds=tuple(range(500, 524)),
+        parts=(
+            *acts(UNIFORM, SMALL_BATCHES, high=HIGH),
+            *barriers(UNIFORM, SMALL_BATCHES, high=HIGH),
+            LotteryPart(
+                UNIFORM, replace(SMALL_BATCHES, lr=HIGH, batch_size=50), TO_6_PERCENT, ARMS,
+                label="high rate, batches of 50",
+            ),
+        ),
+    ),
+    Experiment(
         name="digits-quarrel-rates",
         chapter=6,
         question="As training gets noisier, do barrier and worth of the initial weights trade off?",
         dataset="digits",
-        seeds=tuple(range(300, 316)),
+        seeds=tuple(range(500, 516)),
         parts=(
             *(part for rate in RATES for part in _rate(rate)),
             *(part for rate in RATES[:2] for part in _rate(rate, times=4)),
@@ -91,7 +111,7 @@ EXPERIMENTS = (
         chapter=5,
         question="Are tickets found, contradicted and rescued on 2,000 images of MNIST?",
         dataset="mnist",
-        seeds=tuple(range(300, 324)),
+        seeds=tuple(range(500, 524)),
         parts=tuple(
             replace(part, images=2_000)
             for part in (

@@ -21,6 +21,7 @@ from lth_tutorial.networks.architectures import (
     kaiming_normal_,
     mlp,
     residual_mlp,
+    uniform_,
     vgg,
     vgg_small,
 )
@@ -30,8 +31,9 @@ from lth_tutorial.runtime import choose
 from lth_tutorial.safety.arguments import checked
 
 MODELS = (
-    "lenet_300_100", "mlp_WIDTH_WIDTH_…", "mlp_bn_WIDTH_WIDTH_…", "conv_2", "conv_4", "conv_6",
-    "conv_8", "resnet_8", "resnet_14", "resnet_20", "resnet_32", "resnet_44", "resnet_56",
+    "lenet_300_100", "mlp_WIDTH_WIDTH_…", "mlp_bn_WIDTH_WIDTH_…", "mlp_bn_uniform_WIDTH_WIDTH_…",
+    "conv_2", "conv_4", "conv_6", "conv_8",
+    "resnet_8", "resnet_14", "resnet_20", "resnet_32", "resnet_44", "resnet_56",
     "resnet_18", "vgg_11", "vgg_16", "vgg_small", "vgg_tiny", "vit_WIDTH_HEADS_DEPTH",
     "resmlp_WIDTH_DEPTH", "resmlp_bn_WIDTH_DEPTH",
 )  # fmt: skip
@@ -51,7 +53,8 @@ def build_model(name: str, *, seed: int, data: Dataset | None = None) -> nn.Modu
     Args:
         name: "lenet_300_100" (two hidden layers of 300 and 100 units; Frankle & Carbin 2019), or
             "mlp_100_50" and the like: fully connected with the hidden widths in the name, and
-            "mlp_bn_64_64": the same with batch norm before every ReLU; "conv_2", "conv_4",
+            "mlp_bn_64_64": the same with batch norm before every ReLU; "mlp_bn_uniform_64_64": that
+            with PyTorch's own, smaller weights (see `uniform_`); "conv_2", "conv_4",
             "conv_6", "conv_8"; "resnet_8" to "resnet_56", "resnet_18"; "vgg_11", "vgg_16",
             "vgg_small", "vgg_tiny" (see `networks`); "vit_32_4_2" and the like: a transformer
             with the width, the heads and the number of blocks in the name (see `transformer`);
@@ -62,7 +65,7 @@ def build_model(name: str, *, seed: int, data: Dataset | None = None) -> nn.Modu
             for fully connected networks, CIFAR-10 for the others.
 
     LeNet, its kind and Conv-N are drawn Glorot normal as in the first lottery ticket paper, the
-    transformer too; ResNet and VGG Kaiming normal; biases are zero.
+    transformer too; ResNet and VGG Kaiming normal; "mlp_bn_uniform" uniform; biases are zero.
 
     Raises:
         ValueError: for an unknown name, images too small for the network, or heads that do not
@@ -70,7 +73,7 @@ def build_model(name: str, *, seed: int, data: Dataset | None = None) -> nn.Modu
     """
     residual = re.fullmatch(r"resmlp(_bn)?_([1-9]\d*)_([1-9]\d*)", str(name))
     vit = re.fullmatch(r"vit_([1-9]\d*)_([1-9]\d*)_([1-9]\d*)", str(name))
-    widths = re.fullmatch(r"(?:mlp(_bn)?|lenet(?=_300_100$))((?:_[1-9]\d*)+)", str(name))
+    widths = re.fullmatch(r"(?:mlp(_bn(_uniform)?)?|lenet(?=_300_100$))((?:_[1-9]\d*)+)", str(name))
     flat = widths or residual
     if flat is None and vit is None:
         choose("model", name, MODELS)
@@ -80,7 +83,7 @@ def build_model(name: str, *, seed: int, data: Dataset | None = None) -> nn.Modu
         raise ValueError(f"{name} takes images (channels, height, width); got examples of {shape}")
     with torch.random.fork_rng(devices=[]):  # PyTorch's own initialisation, which is overwritten
         if widths:
-            hidden = [int(width) for width in widths.group(2).split("_")[1:]]
+            hidden = [int(width) for width in widths.group(3).split("_")[1:]]
             sizes = (torch.Size(shape).numel(), *hidden, classes)
             model: nn.Module = mlp(sizes, batch_norm=widths.group(1) is not None)
         elif residual:
@@ -101,6 +104,9 @@ def build_model(name: str, *, seed: int, data: Dataset | None = None) -> nn.Modu
         else:
             model = vgg(VGG_WIDTHS[name], shape, classes)
     kaiming = name in RESNETS or name.startswith("vgg")
-    model.initialization = kaiming_normal_ if kaiming else glorot_normal_
+    uniform = widths is not None and widths.group(2) is not None
+    model.initialization = (
+        uniform_ if uniform else kaiming_normal_ if kaiming else glorot_normal_
+    )  # fmt: skip
     reinitialize(model, seed)
     return model

@@ -28,6 +28,17 @@ def test_weights_are_glorot_normal_and_biases_zero():
     assert all(p.abs().max() == 0 for name, p in model.named_parameters() if "bias" in name)
 
 
+def test_a_uniform_network_has_weights_of_the_size_that_pytorch_draws():
+    model = lt.build_model("mlp_bn_uniform_300_300", seed=0)
+    own = torch.nn.Linear(300, 300).weight
+    assert abs(model.fc2.weight.std().item() / own.std().item() - 1) < 0.01
+    assert model.fc2.weight.abs().max() <= 300**-0.5
+    assert all(p.abs().max() == 0 for name, p in model.named_parameters() if "bias" in name)
+    again = lt.build_model("mlp_bn_uniform_300_300", seed=1)
+    lt.reinitialize(again, 0)
+    assert torch.equal(model.fc2.weight, again.fc2.weight)
+
+
 def test_initial_weights_belong_to_the_seed_alone():
     torch.manual_seed(0)
     state = torch.get_rng_state()
@@ -38,7 +49,9 @@ def test_initial_weights_belong_to_the_seed_alone():
     assert lt.state_hash(a) != lt.state_hash(lt.snapshot(lt.build_model("mlp_7", seed=6)))
 
 
-@pytest.mark.parametrize("name", ["lenet_300_10", "mlp_", "mlp_0", "mlp_10_", "resnet"])
+@pytest.mark.parametrize(
+    "name", ["lenet_300_10", "mlp_", "mlp_0", "mlp_uniform_10", "mlp_10_", "resnet"]
+)
 def test_an_unknown_network_is_refused(name):
     with pytest.raises(ValueError, match="unknown model"):
         lt.build_model(name, seed=0)
