@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+from torch import nn
 
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.experiments.design import Experiment, Part, groups_of_seeds
@@ -119,6 +120,7 @@ def part_costs(design: Experiment) -> list[Cost | None]:
     return costs
 
 
+@lru_cache(maxsize=64)  # the same few networks over and over, and large ones take a second
 def _is_name(model: object) -> bool:
     """Return whether `build_model` knows a network."""
     try:
@@ -141,13 +143,23 @@ def _cost(part: Part, data: Dataset, steps: int) -> Cost:
 
 def _network(part: Part, data: Dataset) -> tuple[int, int]:
     """Return the operations of one example, and the number of layers."""
+    if hasattr(part, "model") and not hasattr(part, "network"):
+        return _named(part.model, data.name)
     if hasattr(part, "network"):
         model = part.network(data, 0)
-    elif hasattr(part, "model"):
-        model = build_model(part.model, seed=0, data=data)
     else:
         sizes = (torch.Size(data.shape).numel(), *part.hidden, data.num_classes)
         model = relu_network(sizes, seed=0)
+    return _size(model, data)
+
+
+@lru_cache(maxsize=64)
+def _named(name: str, dataset: str) -> tuple[int, int]:
+    data = _blank(dataset)
+    return _size(build_model(name, seed=0, data=data), data)
+
+
+def _size(model: nn.Module, data: Dataset) -> tuple[int, int]:
     layers = sum(not list(module.children()) for module in model.modules())
     return flops(model, data.normalize(data.x_train[:1])), layers
 

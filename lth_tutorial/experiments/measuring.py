@@ -82,10 +82,31 @@ class Run:
             choose("part", label, [part.label for part in self.design.parts])
         return [job for job in self.record.jobs() if not asked or job.part.label in asked]
 
+    def take(self, job: Job) -> bool:
+        """Take in the tasks of a job that another machine finished in the same store."""
+        if self.options.store is None:  # a folder of this run alone
+            return False
+        there = finished_tasks(self.store, self.design, job.keys)
+        if len(there) < len(job.keys):
+            return False
+        self.record.add([(str(self.store), task) for task in there])
+        self.record.write()
+        size = self.record.size
+        print(f"{job.describe()}: found in {self.store}, {len(self.record.tasks)} of {size} tasks")
+        return True
+
     def finish(self, job: Job, tasks: Sequence[Task]) -> None:
-        """Write the tasks of a job, one by one, and the record with them."""
-        keep_tasks(self.store, tasks)
-        self.record.add([(str(self.store), task) for task in tasks])
+        """Write the tasks of a job, one by one, and the record with them.
+
+        What another machine wrote into the same store meanwhile stays there as it is.
+        """
+        there = finished_tasks(self.store, self.design, job.keys)
+        names = {task.name for task in there}
+        keep_tasks(self.store, [task for task in tasks if task.name not in names])
+        aside = self.record.add(
+            [*((str(self.store), task) for task in there), *(("this run", task) for task in tasks)]
+        )
+        self.record.keep_aside(aside)
         path = self.record.write()
         where = f"wrote {path}" if path else f"kept in {self.store}"
         print(f"{job.describe()}: {where}, {len(self.record.tasks)} of {self.record.size} tasks")

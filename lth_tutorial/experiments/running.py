@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +22,14 @@ from lth_tutorial.experiments.design import Experiment, Part, groups_of_seeds
 from lth_tutorial.experiments.provenance import circumstances
 from lth_tutorial.results.objects import names_of, read_object, write_object
 from lth_tutorial.results.records import lengthen
-from lth_tutorial.results.tasks import SUFFIX, Task, from_bytes, precision_of, to_bytes
+from lth_tutorial.results.tasks import (
+    SUFFIX,
+    Task,
+    from_bytes,
+    name_of,
+    precision_of,
+    to_bytes,
+)
 from lth_tutorial.safety.files import write_atomically
 from lth_tutorial.safety.watch import Stopped, Watch, watching
 
@@ -150,9 +157,18 @@ def keep_tasks(store: str | Path, tasks: Sequence[Task]) -> None:
         write_object(store, task.name, to_bytes(task))
 
 
-def finished_tasks(store: str | Path, design: Experiment) -> list[Task]:
-    """Return the finished tasks of an experiment in a folder or bucket; every file is checked."""
+def finished_tasks(
+    store: str | Path, design: Experiment, keys: Iterable[tuple[str, int]] | None = None
+) -> list[Task]:
+    """Return the finished tasks of an experiment in a folder or bucket; every file is checked.
+
+    Args:
+        keys: parts and seeds of those to read; by default all.
+    """
     names = [name for name in names_of(store, SUFFIX) if name.startswith(f"{design.name}.")]
+    if keys is not None:
+        wanted = {name_of(design.name, part, seed) for part, seed in keys}
+        names = [name for name in names if name in wanted]
     return [from_bytes(read_object(store, name), f"{store}/{name}") for name in names]
 
 
@@ -193,6 +209,10 @@ class Place(Protocol):
     workdir: Path
     store: str | Path
 
+    def take(self, job: Job) -> bool:
+        """Take in the tasks of a job that another machine has finished; whether there are all."""
+        ...
+
     def finish(self, job: Job, tasks: Sequence[Task]) -> None:
         """Take the tasks of a job that is finished."""
         ...
@@ -215,6 +235,9 @@ def run_jobs(
     while left and not watch.reason:
         job = next((each for each in left if each not in too_long), left[0])
         trial, place = job not in too_long and len(left) > 1, places[job.design.name]
+        if place.take(job):
+            left.remove(job)
+            continue
         known = budget.rates.get(rate_key(job))
         if trial and known is not None and budget.seconds is not None:
             if known * steps_of(job, place.data) * _MARGIN > budget.left:

@@ -61,9 +61,7 @@ class Task:
     @property
     def name(self) -> str:
         """The name of its file; two tasks of one record never share one."""
-        label = re.sub(r"[^a-z0-9]+", "-", self.part.lower()).strip("-")
-        digest = hashlib.sha256(self.part.encode()).hexdigest()[:6]
-        return f"{self.record}.{label}-{digest}.{self.seed}{SUFFIX}"
+        return name_of(self.record, self.part, self.seed)
 
     @property
     def kind(self) -> tuple:
@@ -238,6 +236,13 @@ def _entries(tasks: Sequence[Task]) -> list[dict]:
         entry["seeds"].append(task.seed)
         entry["seconds"].append(round(task.about.get("seconds", 0.0), 3))
     return [{k: v for k, v in e.items() if k != "about"} | e["about"] for e in entries]
+
+
+def name_of(record: str, part: str, seed: int) -> str:
+    """Return the name of a task's file."""
+    label = re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-")
+    digest = hashlib.sha256(part.encode()).hexdigest()[:6]
+    return f"{record}.{label}-{digest}.{seed}{SUFFIX}"
 
 
 def combine(

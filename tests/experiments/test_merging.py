@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -191,3 +192,69 @@ def test_the_provenance_of_each_task_stands_in_the_record(tmp_path):
         assert len(entry["fingerprint"]) == 64 and entry["together"] == entry["seeds"]
         assert all(seconds > 0 for seconds in entry["seconds"])
         assert entry["versions"]["torch"] and entry["commit"] and entry["finished"] > "2026"
+
+
+def test_a_job_that_another_machine_finished_meanwhile_is_taken_in(tmp_path, monkeypatch, capsys):
+    store, measured = tmp_path / "store", []
+    measure = LotteryPart.measure
+
+    def watched(part, data, seeds, workdir):
+        measured.append((part.label, *seeds))
+        if len(measured) == 1:  # the other machine is faster than our first job
+            assert (
+                run(tmp_path / "b", "--store", str(store), "--workdir", str(tmp_path / "wb")) == 0
+            )
+        return measure(part, data, seeds, workdir)
+
+    monkeypatch.setattr(LotteryPart, "measure", watched)
+    assert run(tmp_path / "a", "--store", str(store), "--workdir", str(tmp_path / "wa")) == 0
+    assert len(measured) == 1 + 4, "the first job twice, each of the others once"
+    assert f"found in {store}, 6 of 6 tasks" in capsys.readouterr().out
+    assert lt.load_rows("small", root=tmp_path / "a").equals(
+        lt.load_rows("small", root=tmp_path / "b")
+    )
+
+
+def test_another_kind_of_machine_in_the_same_store_overwrites_nothing(tmp_path, monkeypatch):
+    store = tmp_path / "store"
+    measure = LotteryPart.measure
+
+    def late(part, data, seeds, workdir):
+        if not store.joinpath("done").exists():
+            run(tmp_path / "b", "--store", str(tmp_path / "other"), "--part", "width 8")
+            for path in (tmp_path / "other").glob(f"*{SUFFIX}"):
+                altered(path, device="another card", finished="2020-01-01T00:00:00+00:00")
+                shutil.copy(path, store)
+            store.joinpath("done").touch()
+        return measure(part, data, seeds, workdir)
+
+    run(tmp_path / "first", "--store", str(tmp_path / "other"), "--part", "width 8")
+    monkeypatch.setattr(LotteryPart, "measure", late)
+    options = ["--store", str(store), "--part", "width 8", "--workdir", str(tmp_path / "wa")]
+    assert run(tmp_path / "a", *options) == 0
+    kept = [from_bytes(path.read_bytes(), path) for path in store.glob(f"*{SUFFIX}")]
+    assert [task.about["device"] for task in kept] == 3 * ["another card"]
+    ours = list((tmp_path / "a" / "small.aside").iterdir())
+    assert len(ours) == 2, "of the first job; the second was found finished"
+
+
+def test_two_processes_fill_one_store(tmp_path):
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import test_merging as t\n"
+        "import lth_tutorial.experiments as e; e.EXPERIMENTS += (t.SMALL,)\n"
+        "sys.exit(t.main(['run', 'small', *sys.argv[2:]]))"
+    )
+    processes = []
+    for name in "ab":
+        options = ["--out", tmp_path / name, "--workdir", tmp_path / f"w{name}"]
+        command = [sys.executable, "-c", code, Path(__file__).parent, *options]
+        processes.append(
+            subprocess.Popen(map(str, [*command, "--store", tmp_path / "store"]), text=True,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        )  # fmt: skip
+    for process in processes:
+        said, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, said
+    one, other = (lt.load_rows("small", root=tmp_path / name) for name in "ab")
+    assert lines_of(one, times=False) == lines_of(other, times=False)
+    assert len(list((tmp_path / "store").glob(f"*{SUFFIX}"))) == 6

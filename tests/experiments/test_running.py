@@ -144,6 +144,9 @@ def test_what_fits_as_a_whole_goes_first(tmp_path, digits):
     class Here:
         data, workdir, store = digits, tmp_path, tmp_path
 
+        def take(self, job):
+            return False
+
         def finish(self, job, tasks):
             finished.append(job.part.label)
             watch.reason = "that was enough"
