@@ -182,7 +182,7 @@ CLAIMS: tuple[Claim, ...] = (
             Setting("rate 0.2 against 0.003", (
                 Effect(
                     "lead at 0.003 with 4 times the steps − lead at 0.2",
-                    less(lead("rate 0.003, 4 times the steps"), lead("rate 0.2")), 0.005,
+                    less(lead("rate 0.003, 4 times the steps"), lead("rate 0.2")), 0,
                 ),
                 Effect(
                     "barrier at 0.2 − barrier at 0.003",
@@ -190,6 +190,6 @@ CLAIMS: tuple[Claim, ...] = (
                 ),
             )),
         ),
-        minimum_n=16,
+        minimum_n=32,
     ),
 )  # fmt: skip

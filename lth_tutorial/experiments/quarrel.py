@@ -100,7 +100,7 @@ EXPERIMENTS = (
         chapter=6,
         question="As training gets noisier, do barrier and worth of the initial weights trade off?",
         dataset="digits",
-        seeds=tuple(range(500, 516)),
+        seeds=tuple(range(500, 532)),
         parts=(
             *(part for rate in RATES for part in _rate(rate)),
             *(part for rate in RATES[:2] for part in _rate(rate, times=4)),

@@ -11,15 +11,16 @@ from lth_tutorial.runtime import choose, is_whole
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
+EARLY = 50
 # Of each act: its name, the rate, and its columns as (rewind step, arm).
 ACTS = (
     ("1. Found", "low", ((0, "ticket"), (0, "reinit"))),
     ("2. Contradicted", "high", ((0, "ticket"), (0, "reinit"))),
-    ("3. Rescued", "high", ((0, "ticket"), (50, "ticket"), (50, "reinit"))),
+    ("3. Rescued", "high", ((0, "ticket"), (EARLY, "ticket"), (EARLY, "reinit"))),
 )
-_WORDS = {"ticket": "own\nweights", "reinit": "other\nweights"}
+_COLUMN = {"ticket": "ticket", "reinit": "re-initial-\nised"}
 
 
 def quarrel(rows: DataFrame, *, acts: int = 3, round: int = 4) -> Figure:
@@ -41,7 +42,7 @@ def quarrel(rows: DataFrame, *, acts: int = 3, round: int = 4) -> Figure:
     import matplotlib.pyplot as plt
 
     figure, panels = plt.subplots(
-        1, 3, figsize=(7.6, 4.2), layout="constrained", sharey=True,
+        1, 3, figsize=(7.6, 4.6), layout="constrained", sharey=True,
         width_ratios=[len(columns) for _, _, columns in ACTS],
     )  # fmt: skip
     plt.close(figure)
@@ -80,16 +81,26 @@ def _panel(axes: Axes, act, rows: DataFrame, *, filled: bool) -> None:
         )  # fmt: skip
         values.append(errors)
     axes.set_xticks(
-        range(len(columns)), [f"{_WORDS[arm]}\nstep {step}" for step, arm in columns],
+        range(len(columns)), [f"{_COLUMN[arm]}\nfrom step {step}" for step, arm in columns],
         fontsize=FONT - 2,
     )  # fmt: skip
-    lead = t_interval(((values[-1] - values[-2]) / 100).dropna())
-    text = f"lead {format_interval(lead, 'points')}\npoints"
-    axes.set_title(f"{name}\n{rate} rate, {text}", fontsize=FONT - 1)
+    lines = [name, f"{rate} learning rate", "ticket − re-initialised:", _points(values[-2:])]
+    if len(columns) == 3:
+        lines += [f"step {EARLY} − step 0: {_points(values[1::-1])}"]
+    axes.set_title("\n".join(lines), fontsize=FONT - 2, linespacing=1.25)
+
+
+def _points(errors: list[Series]) -> str:
+    """Return by how many points the first of two arms errs less than the second."""
+    first, second = errors
+    interval = t_interval(((second - first) / 100).dropna())
+    return f"{format_interval(interval, 'points')}"
 
 
 def rate_and_worth(rows: DataFrame, rate: float | None = None, *, round: int = 4) -> Figure:
     """Plot, against the learning rate, both arms' accuracy and the dense network's barrier.
+
+    Rates that were also given several times the steps have hollow markers for that.
 
     Args:
         rows: wide rows of the record `digits-quarrel-rates`.
@@ -107,32 +118,26 @@ def rate_and_worth(rows: DataFrame, rate: float | None = None, *, round: int = 4
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.9), layout="constrained")
     plt.close(figure)
     figure.set_facecolor("white")
-    places = range(len(rates))
     for axes in (left, right):
         axes.set_facecolor("white")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(True, color="#E3E3E3", linewidth=0.8)
         axes.tick_params(labelsize=FONT - 1, colors="black")
-        axes.set_xticks(places, [f"{each:g}" for each in rates])
+        axes.set_xticks(range(len(rates)), [f"{each:g}" for each in rates])
         axes.set_xlabel("learning rate", fontsize=FONT)
         if rate is not None:
-            axes.axvline(rates.index(rate), color="#888888", linestyle=":", linewidth=1.5)
+            axes.axvspan(
+                rates.index(rate) - 0.3, rates.index(rate) + 0.3, color="#FFE08A", zorder=0
+            )
     shown = rows[rows["round"] == round]
     for arm in ("ticket", "reinit"):
-        style = METHODS[arm]
-        intervals = [
-            t_interval(100 * shown[shown["arm"] == f"rate {each:g}: {arm}"]["accuracy"])
-            for each in rates
-        ]
-        _line(left, places, intervals, style["color"], style["marker"], style["label"])
-    left.set_ylabel("test accuracy at 6.2 % (%)", fontsize=FONT)
+        _line(left, shown, rates, arm, "accuracy", METHODS[arm])
+    _line(right, rows, rates, "dense", "height", METHODS["dense"], end=", copies")
+    density = f"{100 * shown['density'].dropna().mean():.1f}"
+    left.set_ylabel(f"test accuracy at {density} % of weights (%)", fontsize=FONT)
     left.legend(fontsize=FONT - 2, frameon=False, loc="lower center")
-    barriers = [
-        t_interval(100 * rows[rows["arm"] == f"rate {each:g}, copies: dense"]["height"].dropna())
-        for each in rates
-    ]
-    _line(right, places, barriers, "#000000", "o", "dense network")
     right.set_ylabel("barrier, copies parting at step 0 (points)", fontsize=FONT)
+    right.set_ylim(bottom=0)
     return figure
 
 
@@ -142,10 +147,24 @@ def sweep_rates(rows: DataFrame) -> list[float]:
     return sorted(float(n.removeprefix("rate ")) for n in names if "," not in n)
 
 
-def _line(axes: Axes, places, intervals, color: str, marker: str, label: str) -> None:
-    means = [i.mean for i in intervals]
-    spread = [[i.mean - i.low for i in intervals], [i.high - i.mean for i in intervals]]
-    axes.errorbar(
-        list(places), means, yerr=spread, color=color, marker=marker, markersize=5.5, capsize=3,
-        label=label,
-    )  # fmt: skip
+def _line(axes: Axes, rows, rates, arm: str, value: str, style: dict, end: str = "") -> None:
+    """Draw one arm against the rate, and hollow where it had several times the steps."""
+    look = {"color": style["color"], "marker": style["marker"], "markersize": 5.5, "capsize": 3}
+    longer = sorted({
+        name.split(": ")[0].split(", ")[1] for name in rows["arm"] if " times the steps" in name
+    })  # fmt: skip
+    for length in ("", *longer):
+        places, intervals = [], []
+        for place, rate in enumerate(rates):
+            name = f"rate {rate:g}" + (f", {length}" if length else "") + f"{end}: {arm}"
+            values = rows[rows["arm"] == name][value].dropna()
+            if not values.empty:
+                places.append(place + (0.12 if length else 0))
+                intervals.append(t_interval(100 * values))
+        if not places:
+            continue
+        means = [i.mean for i in intervals]
+        spread = [[i.mean - i.low for i in intervals], [i.high - i.mean for i in intervals]]
+        hollow = {"markerfacecolor": "white", "linestyle": ":"} if length else {}
+        label = f"{style['label']}, {length}" if length else style["label"]
+        axes.errorbar(places, means, yerr=spread, label=label, **look, **hollow)

@@ -28,7 +28,7 @@ BARRIERS = {
 }  # fmt: skip
 
 
-def rows(change=(), barriers=(), seeds=24):
+def rows(change=(), barriers=(), seeds=32):
     noise = np.random.default_rng(0).normal(0, 0.002, (seeds, len(GOOD) + len(BARRIERS)))
     table = []
     for seed in range(seeds):

@@ -29,7 +29,9 @@ def test_panels_fill_from_the_left(acts):
     panels = lt.plotting.quarrel(rows(), acts=acts).axes
     filled = [bool(axes.lines) for axes in panels]
     assert filled == [i < acts for i in range(3)]
-    assert "lead +2.00 [+2.00, +2.00]" in panels[0].get_title().replace("−", "-")
+    assert "ticket − re-initialised:\n+2.00 [+2.00, +2.00]" in panels[0].get_title()
+    gain = "step 50 − step 0: +1.00 [+1.00, +1.00]"
+    assert [gain in axes.get_title() for axes in panels] == [False, False, acts == 3]
 
 
 def test_a_wrong_number_of_acts_or_a_missing_arm_is_named():
@@ -48,11 +50,12 @@ def sweep():
     for rate, barrier in ((0.003, 0.01), (0.2, 0.08)):
         for seed in range(4):
             for arm in ("ticket", "reinit"):
-                table.append(
-                    {"arm": f"rate {rate:g}: {arm}", "seed": seed, "round": 4, "accuracy": 0.9}
-                )
+                own = {"seed": seed, "round": 4, "density": 0.0625, "accuracy": 0.9}
+                table.append({"arm": f"rate {rate:g}: {arm}"} | own)
+                if rate < 0.1:
+                    longer = f"rate {rate:g}, 4 times the steps: {arm}"
+                    table.append({"arm": longer} | own | {"accuracy": 0.95})
             table.append({"arm": f"rate {rate:g}, copies: dense", "seed": seed, "height": barrier})
-            table.append({"arm": f"rate {rate:g}, 4 times the steps: dense", "seed": seed})
     return pd.DataFrame(table)
 
 
@@ -62,5 +65,10 @@ def test_the_sweep_shows_both_arms_and_the_barrier_by_rate():
     assert [t.get_text() for t in left.get_xticklabels()] == ["0.003", "0.2"]
     drawn = [list(line.get_ydata()) for line in right.lines if len(line.get_ydata()) == 2]
     assert pytest.approx([1, 8]) in drawn
+    longer = [list(line.get_ydata()) for line in left.lines if len(line.get_ydata()) == 1]
+    assert longer and all(values == pytest.approx([95]) for values in longer)
+    names = [text.get_text() for text in left.get_legend().get_texts()]
+    assert "ticket, 4 times the steps" in names
+    assert "6.2 % of weights" in left.get_ylabel()
     with pytest.raises(ValueError, match="rate"):
         lt.plotting.rate_and_worth(sweep(), 0.5)
