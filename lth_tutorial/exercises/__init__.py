@@ -24,9 +24,10 @@ from lth_tutorial.exercises.generalised import (
 )
 from lth_tutorial.exercises.looks import needed_by_hand, null_mask, removed_per_round
 from lth_tutorial.exercises.magnitude import magnitude_pruning
+from lth_tutorial.exercises.masked_steps import masked_step
 from lth_tutorial.exercises.outcome import Check
 from lth_tutorial.exercises.prizes import gain, packed_bytes, sign_gradient
-from lth_tutorial.exercises.removal import density_after_rounds, masked_step, remove_neurons
+from lth_tutorial.exercises.removal import density_after_rounds, remove_neurons
 from lth_tutorial.exercises.rethinking import fair_steps, isolates, scratch_b_epochs
 from lth_tutorial.exercises.saliency import (
     connected,

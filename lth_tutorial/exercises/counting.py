@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from lth_tutorial.exercises.outcome import OPEN, Check
+import math
+
+from lth_tutorial.exercises.outcome import (
+    OPEN,
+    Check,
+    as_number,
+    is_open,
+)
 
 # Chosen so that rounding once at the end gives another number than rounding in every round.
 LAYERS = (64 * 32, 32 * 16, 16 * 10)
@@ -66,15 +73,13 @@ def remaining_weights(answer: int | None = None) -> Check:
     Each round removes, layer by layer, 30%, 30% and 15% (output layer) of the weights that remain,
     rounded to a whole number of weights. Biases are not pruned and not counted.
     """
-    if answer is None:
+    if is_open(answer):
         return OPEN
-    try:
-        written = answer.replace(",", "") if isinstance(answer, str) else answer
-        number = None if isinstance(answer, bool) else float(written)
-    except (TypeError, ValueError):
-        number = None
-    if number is None:
-        return Check(False, f"the answer is a whole number of weights; got {answer!r}")
+    number = as_number(answer)
+    if math.isnan(number):
+        layers = isinstance(answer, (dict, list, tuple)) and len(answer) == len(LAYERS)
+        add = ". Add up what is left in the layers" if layers else ""
+        return Check(False, f"the answer is a whole number of weights; got {answer!r}{add}")
     if not number.is_integer():
         return Check(False, _not_whole(number))
     count, total = int(number), sum(LAYERS)

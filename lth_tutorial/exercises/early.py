@@ -9,7 +9,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from lth_tutorial.exercises.outcome import OPEN, Check, NothingReturned, as_number, guarded
+from lth_tutorial.exercises.outcome import (
+    OPEN,
+    Check,
+    NothingReturned,
+    as_number,
+    guarded,
+    is_open,
+)
 
 RATIO = (1 - math.sqrt(0.8)) / 2
 """The share p below one half at which 2p(1 − p) = 0.1."""
@@ -32,7 +39,7 @@ _TYPICAL = {
 
 def chance_ratio(answer: float | None = None) -> Check:
     """Check the share p < 1/2 at which unrelated masks differ in 0.1 of the places on average."""
-    if answer is None:
+    if is_open(answer):
         return OPEN
     number = as_number(answer)
     if math.isnan(number):
@@ -196,7 +203,10 @@ def honest_selection(fn: Callable[[Tensor, Tensor], Tensor] | None = None) -> Ch
             return "your function changed the accuracies it was given"
         runs = torch.arange(len(_VAL))
         right = _TEST[runs, _VAL.argmax(dim=1)]
-        value = torch.as_tensor(value, dtype=torch.float32)
+        try:
+            value = torch.as_tensor(value, dtype=torch.float32)
+        except (TypeError, ValueError, RuntimeError):
+            return f"return one accuracy per run, a tensor or a list; got {type(value).__name__}"
         wrong = [
             (_TEST.amax(dim=1), "that is the best *test* accuracy of each run: chosen on the very "
              "images that are to judge, it is too high by as much as the curve is restless"),

@@ -7,27 +7,39 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from lth_tutorial.exercises.outcome import OPEN, Check, NothingReturned, guarded, mask_problem
+from lth_tutorial.exercises.outcome import (
+    OPEN,
+    Check,
+    NothingReturned,
+    close,
+    guarded,
+    is_open,
+    mask_problem,
+)
 
 _SCORES = (0.3, -0.9, 0.1, 0.5, -0.2, 0.4)
 
 
 def kept_by_hand(answer: Sequence[int] | None = None) -> Check:
     """Check which of six weights with scores 0.3, −0.9, 0.1, 0.5, −0.2, 0.4 half are kept."""
-    if answer is None:
+    if is_open(answer):
         return OPEN
     try:
-        given = answer.tolist() if isinstance(answer, Tensor) else list(answer)
-        if len(given) == len(_SCORES) and all(isinstance(i, bool) for i in given):
+        given = answer.tolist() if hasattr(answer, "tolist") else list(answer)
+        if len(given) == len(_SCORES) and all(i in (0, 1) for i in given):
             given = [i for i, kept in enumerate(given) if kept]  # a mask says the same
+        if any(float(i) != int(i) for i in given):
+            return Check(False, "asked are the *places* of the weights, not their scores")
         places = sorted(int(i) for i in given)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return Check(False, f"the answer is a list of places, counted from 0; got {answer!r}")
     if places == [1, 3, 5]:
         return Check(True, "the three largest magnitudes: 0.9, 0.5 and 0.4")
     if places == [0, 3, 5]:
         return Check(False, "edge-popup ranks *magnitudes* of scores: −0.9 is the largest")
-    if places == [2, 4, 6]:
+    if places == [0, 2, 4]:
+        return Check(False, "those are the places that are left out: the smallest magnitudes")
+    if places in ([2, 4, 6], [1, 4, 6]):
         return Check(False, "places are counted from 0")
     if len(set(places)) != 3:
         return Check(False, f"half of six weights are three; got {len(set(places))}")
@@ -51,8 +63,12 @@ def edge_popup_mask(fn: Callable[[Tensor, float], Tensor] | None = None) -> Chec
             (torch.tensor([0.5, -0.5, 0.5, 0.5, 0.1]), 0.4, "ties"),
         ]
         for scores, keep, kind in cases:
-            mask = call(scores.clone(), keep)
-            problem = mask_problem(mask, scores) or _mask_problem(mask, scores, keep, kind)
+            given = scores.clone()
+            mask = call(given, keep)
+            problem = mask_problem(mask, scores)
+            if problem is None and not torch.equal(given, scores):
+                return "your function changed the scores in place: return a mask, change nothing"
+            problem = problem or _mask_problem(mask, scores, keep, kind)
             if problem:
                 return problem
         return None
@@ -78,6 +94,8 @@ def _mask_problem(mask: Tensor, scores: Tensor, keep: float, kind: str) -> str |
         return "scores are ranked by magnitude: a very negative score is as good as a positive one"
     if kind == "ties":
         return "of equal scores the first ones are kept, so that the mask is always the same"
+    if scores.ndim > 1 and len(set(mask.sum(dim=1).tolist())) == 1:
+        return "the ranking is over the whole layer, not within each row"
     return "the kept weights are not those with the largest |score|"
 
 
@@ -92,9 +110,15 @@ def score_gradient(fn: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None)
     def check(call: Callable) -> str | None:
         generator = torch.Generator().manual_seed(0)
         weight, scores, upstream = torch.randn(3, 6, 4, generator=generator)
-        given = call(weight.clone(), scores.clone(), upstream.clone())
+        given_to = weight, scores, upstream
+        copies = [tensor.clone() for tensor in given_to]
+        given = call(*copies)
         if given is None:
             raise NothingReturned
+        if not all(
+            torch.equal(a, b) for a, b in zip(copies, (weight, scores, upstream), strict=True)
+        ):
+            return "your function changed its input in place: return a new tensor"
         if not isinstance(given, Tensor) or given.shape != weight.shape:
             return f"the gradient is a tensor of the scores' shape, {tuple(weight.shape)}"
         return _gradient_problem(given, weight, scores, upstream)
@@ -104,7 +128,7 @@ def score_gradient(fn: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None)
 
 def _gradient_problem(given, weight, scores, upstream) -> str | None:
     def same(wanted: Tensor) -> bool:
-        return torch.allclose(given, wanted, atol=1e-6)
+        return close(given, wanted)
 
     right = upstream * weight * scores.sign()
     if same(right):

@@ -55,6 +55,9 @@ def _pruning_cases() -> Iterator[_PruningCase]:
         "an exact number is removed"
     )
     yield case([0.0, 0.6, 0.0, 0.0, 0.8, 0.0], "111110", 0.4, too_few=zeros, too_many=zeros)
+    # A pruned zero ties with a kept one, before it and after it in the order of places.
+    for kept in ("0101111", "1101110"):
+        yield case([0.0, 0.0, 0.6, 0.0, 0.8, 0.7, 0.0], kept, 0.2, too_few=zeros, too_many=zeros)
     rounding = "the number removed is round(fraction * remaining), not rounded down or up"
     for n in (9, 11):
         magnitudes = [0.1 * (i + 1) for i in range(n)]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import math
-from collections.abc import Callable
+import random
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,46 +64,110 @@ NOTHING_DONE = Check(
 )
 
 
+class StillOpen(Exception):
+    """The reader's function returned `...`, as a stub does."""
+
+
+def is_open(answer: Any) -> bool:
+    """Return whether there is nothing to check: None, or the `...` of a stub."""
+    return answer is None or answer is ...
+
+
 def as_number(answer: Any) -> float:
-    """Return an answer as a number, NaN if it is none; True and False are none."""
+    """Return an answer as a number, NaN if it is none; True and False are none.
+
+    Numbers of NumPy and PyTorch count, single entries too, and so does "12,345".
+    """
+    with contextlib.suppress(Exception):
+        if hasattr(answer, "item"):
+            answer = answer.item()
+        if isinstance(answer, str) and re.fullmatch(r"\s*\d{1,3}(,\d{3})+\s*", answer):
+            answer = answer.replace(",", "")
+        if not isinstance(answer, bool):
+            return float(answer)
+    return math.nan
+
+
+def as_truth(answer: Any) -> bool | None:
+    """Return an answer as True or False, None if it is neither; NumPy's and PyTorch's count."""
+    with contextlib.suppress(Exception):
+        answer = answer.item() if hasattr(answer, "item") else answer
+    return bool(answer) if isinstance(answer, (bool, int)) else None
+
+
+def close(answer: Any, right: Any, *, atol: float = 1e-6, rtol: float = 1e-5) -> bool:
+    """Return whether two tensors hold about the same numbers, whatever their precision."""
+    a, b = (torch.as_tensor(each).detach().cpu().double() for each in (answer, right))
+    return a.shape == b.shape and torch.allclose(a, b, atol=atol, rtol=rtol)
+
+
+@contextlib.contextmanager
+def _undone() -> Iterator[None]:
+    """Give the reader's state back as it was: random generators, gradients, device, number type."""
+    python, numpy, dtype = random.getstate(), np.random.get_state(), torch.get_default_dtype()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     try:
-        return math.nan if isinstance(answer, bool) else float(answer)
-    except (TypeError, ValueError):
-        return math.nan
+        torch.set_default_dtype(torch.float32)
+        with torch.random.fork_rng(list(devices)), torch.enable_grad(), torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 def guarded(fn: Any, check: Callable[[Callable], str | None], passed: str) -> Check:
     """Run `check(call)`, which returns what is wrong or None, and turn any outcome into a `Check`.
 
-    `call` is the reader's function; its exceptions become messages, its draws from PyTorch's
-    global generator are undone.
+    `call` is the reader's function; its exceptions become messages, and what it does to random
+    generators and to PyTorch's global settings is undone.
     """
-    if fn is None:
+    if is_open(fn):
         return OPEN
     if not callable(fn):
         return Check(False, f"this check takes the function itself; got {type(fn).__name__}")
 
     def call(*arguments: Any) -> Any:
         try:
-            return fn(*arguments)
+            value = fn(*arguments)
         except Exception as error:
             raise ReaderError from error
+        if value is ...:
+            raise StillOpen
+        return value
 
     try:
-        with torch.random.fork_rng(devices=[]):
+        with _undone():
             problem = check(call)
     except NothingReturned:
         return NOTHING_RETURNED
     except NothingDone:
         return NOTHING_DONE
+    except StillOpen:
+        return OPEN
     except ReaderError as wrapped:
         error = wrapped.__cause__
         if isinstance(error, NotImplementedError) and not _of_torch(error):
             return OPEN
-        return Check(False, f"your function raised {type(error).__name__}: {error}")
+        return Check(False, f"{_hint(error)}your function raised {type(error).__name__}: {error}")
     except Exception as error:  # an answer so odd that the check itself stumbles over it
         return Check(False, f"the answer has no usable form ({type(error).__name__}: {error})")
     return Check(True, passed) if problem is None else Check(False, problem)
+
+
+_HINTS = (
+    ("leaf Variable that requires grad", "change parameters inside `with torch.no_grad():`. "),
+    ("shape of the mask", "a boolean index must have the size of the dimension that it picks "
+     "from: which dimension of this tensor do the entries belong to? "),
+    ("call numpy() on Tensor that requires grad", "`.detach()` a tensor before `.numpy()`. "),
+    ("does not require grad", "a derivative needs `requires_grad_()` on what it is taken by, "
+     "before the loss is computed from it. "),
+)  # fmt: skip
+
+
+def _hint(error: BaseException) -> str:
+    """Return what a frequent error of PyTorch asks for, in words that help."""
+    return next((hint for text, hint in _HINTS if text in str(error)), "")
 
 
 def _of_torch(error: Exception) -> bool:

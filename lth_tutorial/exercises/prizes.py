@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lth_tutorial.exercises.outcome import OPEN, Check, NothingReturned, guarded
+from lth_tutorial.exercises.outcome import (
+    OPEN,
+    Check,
+    NothingReturned,
+    as_number,
+    close,
+    guarded,
+    is_open,
+)
 
 WEIGHTS = 784 * 300 + 300 * 100 + 100 * 10
 BIASES = 300 + 100 + 10
@@ -38,18 +47,18 @@ _TYPICAL = {
 
 def packed_bytes(answer: object = None) -> Check:
     """Check how many bytes mask and gains of a packed LeNet-300-100 ticket take (kept: half)."""
-    if answer is None:
+    if is_open(answer):
         return OPEN
-    good = isinstance(answer, (int, float)) and not isinstance(answer, bool)
-    if not good:
-        return Check(False, f"the answer is a number of bytes; got {type(answer).__name__}")
-    if abs(answer - BYTES) <= 1:
+    number = as_number(answer)
+    if not math.isfinite(number):
+        return Check(False, f"the answer is a number of bytes; got {answer!r}")
+    if abs(number - BYTES) <= 1:
         return Check(True, f"{BYTES:,} bytes, a 32nd of the dense network's {4 * WEIGHTS:,}")
     for wrong, idea in _TYPICAL.items():
-        if abs(answer - wrong) <= 1:
+        if abs(number - wrong) <= 1:
             return Check(False, idea)
     return Check(
-        False, f"{answer:,.0f} is not it: one bit for every weight of the three layers, and 4 "
+        False, f"{number:,.0f} is not it: one bit for every weight of the three layers, and 4 "
         f"bytes for every gain"
     )  # fmt: skip
 
@@ -67,10 +76,12 @@ def gain(fn: Callable[[Tensor, Tensor], Any] | None = None) -> Check:
             raise NothingReturned
         if not torch.equal(given[0], weight) or not torch.equal(given[1], mask):
             return "your function changed the weights or the mask: compute the gain from them"
-        value = float(value)
-        kept = weight[mask]
+        if getattr(value, "shape", None) and len(value.flatten()) > 1:
+            return "a layer has one gain, a single number for all of its weights"
+        kept, value = weight[mask], as_number(value)
+        if math.isnan(value):
+            return "the gain is a number"
         if abs(value - kept.abs().mean()) < 1e-5:
-            # The mask may come as numbers 0 and 1, too.
             return None
         wrong = {
             weight.abs().mean(): "only *kept* weights count: the others are zero in the network",
@@ -84,6 +95,9 @@ def gain(fn: Callable[[Tensor, Tensor], Any] | None = None) -> Check:
                 "the root of the mean square keeps the layer's power, but the mean of |w| is "
                 "nearest to the weights: set the derivative of the squared error to zero"
             ),
+            kept.abs().median(): "the *mean* magnitude, not the median",
+            kept.abs().max(): "the *mean* magnitude, not the largest",
+            kept.std(): "the *mean* magnitude: the spread around the mean is another number",
             kept.abs().sum(): "divide the sum by the number of kept weights",
             weight[~mask].abs().mean(): "True means *kept*: you averaged the others",
         }
@@ -101,17 +115,21 @@ def sign_gradient(fn: Callable[[Tensor, Tensor], Tensor] | None = None) -> Check
     def check(call: Callable) -> str | None:
         x = torch.tensor([-2.0, -1.0, -0.75, -0.25, 0.0, 0.5, 1.0, 3.0])
         upstream = torch.tensor([1.0, 1.0, -2.0, 1.0, 3.0, 4.0, 1.0, -1.0])
-        value = call(x.clone(), upstream.clone())
+        given = x.clone(), upstream.clone()
+        value = call(*given)
         if value is None:
             raise NothingReturned
+        if not (torch.equal(given[0], x) and torch.equal(given[1], upstream)):
+            return "your function changed its input in place: return a new tensor"
         if not isinstance(value, Tensor) or value.shape != x.shape:
             return "the gradient is a tensor of the shape of x"
         slope = (2 - 2 * x.abs()).clamp(min=0)
-        if torch.allclose(value, slope * upstream, atol=1e-6):
+        if close(value, slope * upstream):
             return None
         wrong = [
             (slope, "the chain rule: multiply the slope by the upstream gradient"),
             (upstream, "that passes everything: clip, the slope is zero beyond |x| = 1"),
+            (slope * upstream / 2, "the slope is 2 (1 − |x|): the factor of two is missing"),
             (
                 (2 - 2 * x.abs()) * upstream,
                 "the slope is negative beyond |x| = 1 there: inputs far from zero must get no "
@@ -126,10 +144,14 @@ def sign_gradient(fn: Callable[[Tensor, Tensor], Tensor] | None = None) -> Check
                 (2 - 2 * x).clamp(0, 4) * (x.abs() <= 1) * upstream,
                 "the slope is the same on both sides of zero: use |x|",
             ),
+            (
+                (x.abs() <= 1) * 1.0,
+                "that is the slope of a hard tanh, and no chain rule",
+            ),
             (torch.zeros_like(x), "that is the true derivative, and nothing would ever be learned"),
         ]
         for number, idea in wrong:
-            if torch.allclose(value, number, atol=1e-6):
+            if close(value, number):
                 return idea
         at = int((value - slope * upstream).abs().argmax())
         right = float(slope[at] * upstream[at])

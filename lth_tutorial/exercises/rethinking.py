@@ -5,14 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from lth_tutorial.exercises.outcome import OPEN, Check, NothingReturned, as_number, guarded
+from lth_tutorial.exercises.outcome import (
+    OPEN,
+    Check,
+    NothingReturned,
+    ReaderError,
+    as_number,
+    as_truth,
+    guarded,
+    is_open,
+)
 
 EPOCHS, SHARE, LONGEST = 160, 0.4, 2
 
 
 def scratch_b_epochs(answer: float | None = None) -> Check:
     """Check the epochs that Scratch-B gets: 160 dense ones, 40 % of the FLOPs, at most doubled."""
-    if answer is None:
+    if is_open(answer):
         return OPEN
     number = as_number(answer)
     if not math.isfinite(number):
@@ -54,7 +63,10 @@ def fair_steps(fn: Callable[[int, int, float, float], float] | None = None) -> C
             if new is None:
                 raise NothingReturned
             right = train * dense / small + tune
-            if math.isclose(float(new), right, rel_tol=1e-6):
+            spent, number = train * dense + tune * small, as_number(new)
+            if math.isnan(number):
+                return f"the answer is a number of steps; got {type(new).__name__}"
+            if math.isclose(number, right, rel_tol=1e-6):
                 continue
             given = f"train={train}, tune={tune}, dense={dense:g}, small={small:g}"
             typical = {
@@ -67,11 +79,14 @@ def fair_steps(fn: Callable[[int, int, float, float], float] | None = None) -> C
                     "the ratio is upside down: a cheaper network gets more steps"
                 ),
                 train: "the same steps cost less: that is Scratch-E, without the fine-tuning",
+                spent: "that is what was spent, in FLOPs: divide by what a step costs",
+                spent / dense: "divide by what a step of the *small* network costs",
+                min(right, 2 * train): "no doubling rule here: as many steps as are paid for",
                 tune: "the dense network's training belongs to the cost of the pruned one",
             }
             for wrong, idea in typical.items():
-                if math.isclose(float(new), wrong, rel_tol=1e-6):
-                    return f"{idea} ({given}: {right:g}, got {float(new):g})"
+                if math.isclose(number, wrong, rel_tol=1e-6):
+                    return f"{idea} ({given}: {right:g}, got {number:g})"
             return f"add up what was spent, then divide by what a step costs ({given}: {right:g})"
         return None
 
@@ -88,12 +103,19 @@ def isolates(fn: Callable[[Mapping, Mapping, str], bool] | None = None) -> Check
     def check(call: Callable) -> str | None:
         for a, b, factor, expected, idea in _PAIRS:
             first, second = dict(a), dict(b)
-            new = call(first, second, factor)
+            try:
+                new = call(first, second, factor)
+            except ReaderError as error:
+                if isinstance(error.__cause__, KeyError):
+                    return f"{_ONE_STATES}: your function raised KeyError: {error.__cause__}"
+                raise
             if new is None:
                 raise NothingReturned
+            if as_truth(new) is None:
+                return f"the answer is True or False; got {type(new).__name__}"
             if first != a or second != b:
                 return "your function changed the arms it was given: it only reads them"
-            if bool(new) != expected:
+            if as_truth(new) != expected:
                 return f"{idea}. a={a}, b={b}, factor={factor!r} gives {expected}"
         return None
 
@@ -101,6 +123,7 @@ def isolates(fn: Callable[[Mapping, Mapping, str], bool] | None = None) -> Check
 
 
 _INHERIT = {"weights": "trained", "steps": 300, "rate": 0.1}
+_ONE_STATES = "a factor that one arm does not state counts as different"
 _PAIRS = (
     (_INHERIT, _INHERIT | {"weights": "new"}, "weights", True,
      "the arms differ in the factor and in nothing else"),
@@ -110,10 +133,13 @@ _PAIRS = (
      "the arms do not differ in the factor: nothing can be learnt about it"),
     (_INHERIT, _INHERIT | {"rate": 0.01}, "weights", False,
      "the arms differ, but not in the factor that was asked about"),
-    (_INHERIT, {"weights": "new", "steps": 300}, "weights", False,
-     "a factor that one arm does not state counts as different"),
+    (_INHERIT, {"weights": "new", "steps": 300}, "weights", False, _ONE_STATES),
     ({"weights": "trained", "steps": 300}, _INHERIT | {"weights": "new"}, "weights", False,
-     "a factor that one arm does not state counts as different, whichever arm it is"),
+     f"{_ONE_STATES}, whichever arm it is"),
+    (_INHERIT, _INHERIT | {"mask": None, "weights": "new"}, "weights", False,
+     f"{_ONE_STATES}: None is a statement, and not the same as none"),
     (_INHERIT, _INHERIT | {"steps": 600}, "steps", True,
      "the factor may be any of them, not the weights alone"),
+    (_INHERIT, _INHERIT | {"mask": "ticket"}, "mask", True,
+     f"{_ONE_STATES}, and here it is the one asked about"),
 )  # fmt: skip
