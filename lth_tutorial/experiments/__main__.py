@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from dataclasses import fields
@@ -43,11 +44,17 @@ def main(arguments: list[str] | None = None, *, spent: float = 0.0) -> int:
     options = parser().parse_args(arguments)
     options.spent = spent
     try:
-        return COMMANDS[options.command](options) or 0
+        status = COMMANDS[options.command](options) or 0
+        sys.stdout.flush()  # here, where a closed pipe is an answer and no traceback
+        return status
     except KeyboardInterrupt:
         command = shlex.join(sys.argv[1:] if arguments is None else arguments)
         print(where_it_goes_on(options, command), file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # Whoever reads the output has seen enough, as `head` has; at exit nothing more is written.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,8 +1,8 @@
 """Results: from rows to intervals, records and verdicts.
 
 Read `intervals` first: means, paired differences and what *matching* means. `records` keeps
-measured rows on disk with the provenance that lets anyone measure them again. `verdicts` draws the
-table of verdicts that stands in every chapter.
+measured rows on disk with the provenance that lets anyone measure them again. `sentences` says in
+words what rows show, and `verdicts` draws the table of verdicts that stands in every chapter.
 """
 
 from lth_tutorial.results.intervals import (
@@ -20,6 +20,11 @@ from lth_tutorial.results.records import (
     save_rows,
     widen,
 )
+from lth_tutorial.results.sentences import (
+    answers,
+    difference_at,
+    told,
+)
 from lth_tutorial.results.verdicts import (
     verdicts,
 )
@@ -36,5 +41,8 @@ __all__ = [
     "load_provenance",
     "recorded",
     "widen",
+    "difference_at",
+    "told",
+    "answers",
     "verdicts",
 ]

@@ -423,3 +423,11 @@ def test_the_estimate_counts_the_steps_and_operations_that_a_run_takes(monkeypat
         assert sum(counted.steps.values()) == steps
         assert counted.operations == pytest.approx(3 * 2 * weights * 100 * steps)
     assert lth_tutorial.training.replicates.fit is lth_tutorial.training.loop.fit
+
+
+def test_a_reader_that_has_seen_enough_of_the_list_sees_no_error():
+    command = [sys.executable, "-m", "lth_tutorial.experiments", "list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as listing:
+        listing.stdout.close()  # as `head` does, here before the first line is written
+        assert listing.stderr.read() == b""
+    assert listing.returncode == 141  # 128 + SIGPIPE, as for any command in a pipe
