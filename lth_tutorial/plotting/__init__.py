@@ -23,7 +23,12 @@ from lth_tutorial.plotting.looks import (
     weights_vs_accuracy,
     weights_vs_width,
 )
-from lth_tutorial.plotting.quarrel import quarrel, rate_and_worth, sweep_rates
+from lth_tutorial.plotting.quarrel import (
+    quarrel,
+    rate_and_worth,
+    sweep_rates,
+    worth_in_words,
+)
 from lth_tutorial.plotting.removal import weights_and_accuracy
 from lth_tutorial.plotting.rethinking import arm_dots
 from lth_tutorial.plotting.retraining import accuracy_vs_budget, learning_rates
@@ -80,6 +85,7 @@ __all__ = [
     "quarrel",
     "rate_and_worth",
     "sweep_rates",
+    "worth_in_words",
     "learning_rates",
     "accuracy_vs_budget",
     "saliency_plane",

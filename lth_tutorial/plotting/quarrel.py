@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lth_tutorial.plotting.card import FONT, METHODS, check_rows
-from lth_tutorial.results.intervals import format_interval, t_interval
+from lth_tutorial.results.intervals import format_interval, format_number, t_interval
 from lth_tutorial.runtime import choose, is_whole
 
 if TYPE_CHECKING:
@@ -115,13 +115,13 @@ def rate_and_worth(rows: DataFrame, rate: float | None = None, *, round: int = 4
     rates = sweep_rates(rows)
     if rate is not None:
         choose("rate", f"{rate:g}", [f"{each:g}" for each in rates])
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.9), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(6.8, 3.2), layout="constrained")
     plt.close(figure)
     figure.set_facecolor("white")
     for axes in (left, right):
         axes.set_facecolor("white")
         axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(True, color="#E3E3E3", linewidth=0.8)
+        axes.grid(axis="y", color="#E3E3E3", linewidth=0.8)
         axes.tick_params(labelsize=FONT - 1, colors="black")
         axes.set_xticks(range(len(rates)), [f"{each:g}" for each in rates])
         axes.set_xlabel("learning rate", fontsize=FONT)
@@ -134,11 +134,32 @@ def rate_and_worth(rows: DataFrame, rate: float | None = None, *, round: int = 4
         _line(left, shown, rates, arm, "accuracy", METHODS[arm])
     _line(right, rows, rates, "dense", "height", METHODS["dense"], end=", copies")
     density = f"{100 * shown['density'].dropna().mean():.1f}"
-    left.set_ylabel(f"test accuracy at {density} % of weights (%)", fontsize=FONT)
+    left.set_ylabel(f"test accuracy at {density} % (%)", fontsize=FONT)
     left.legend(fontsize=FONT - 2, frameon=False, loc="lower center")
-    right.set_ylabel("barrier, copies parting at step 0 (points)", fontsize=FONT)
+    right.set_ylabel("barrier (points)", fontsize=FONT)
     right.set_ylim(bottom=0)
     return figure
+
+
+def worth_in_words(rows: DataFrame, rate: float, *, round: int = 4) -> str:
+    """Return what a sweep found at one rate: the ticket's lead, and the dense network's barrier.
+
+    Args:
+        rows: wide rows of the record `digits-quarrel-rates`.
+        rate: one of its rates.
+        round: the round of pruning.
+
+    Raises:
+        ValueError: for a rate that the rows do not have.
+    """
+    choose("rate", f"{rate:g}", [f"{each:g}" for each in sweep_rates(rows)])
+    accuracy = rows[rows["round"] == round].pivot(index="seed", columns="arm", values="accuracy")
+    lead = t_interval(accuracy[f"rate {rate:g}: ticket"] - accuracy[f"rate {rate:g}: reinit"])
+    barrier = rows[rows["arm"] == f"rate {rate:g}, copies: dense"]["height"].dropna().mean()
+    return (
+        f"{rate:g}: the ticket leads by {format_number(lead.mean, 'points')} points, "
+        f"the barrier is {format_number(barrier, 'points')}"
+    )
 
 
 def sweep_rates(rows: DataFrame) -> list[float]:
@@ -166,5 +187,5 @@ def _line(axes: Axes, rows, rates, arm: str, value: str, style: dict, end: str =
         means = [i.mean for i in intervals]
         spread = [[i.mean - i.low for i in intervals], [i.high - i.mean for i in intervals]]
         hollow = {"markerfacecolor": "white", "linestyle": ":"} if length else {}
-        label = f"{style['label']}, {length}" if length else style["label"]
+        label = None if length else style["label"]  # hollow is for the caption to explain
         axes.errorbar(places, means, yerr=spread, label=label, **look, **hollow)

@@ -29,7 +29,7 @@ from lth_tutorial.results.intervals import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
 ROW_COLUMNS = ("arm", "seed", "round", "density")
 
@@ -129,9 +129,22 @@ def steps_vs_density(
         )
     density_axis(axes, rows["density"])
     axes.set_ylabel(value_label(value))
-    axes.set_ylim(bottom=0)
+    _steps_axis(axes, rows[value].dropna())
     draw_legend(axes, replicates_note(rows, value))
     return figure
+
+
+def _steps_axis(axes: Axes, steps: Series) -> None:
+    """Make the vertical axis logarithmic where all runs took steps: 13 and 40 stay apart."""
+    if steps.empty or steps.min() <= 0:
+        axes.set_ylim(bottom=0)
+        return
+    low, high = steps.min() / 1.3, steps.max() * 1.3
+    axes.set_yscale("log")
+    axes.set_ylim(low, high)
+    ticks = [step * 10**power for power in range(7) for step in (1, 2, 5)]
+    axes.set_yticks(*zip(*[(t, f"{t:,}") for t in ticks if low <= t <= high], strict=True))
+    axes.minorticks_off()
 
 
 def differences(

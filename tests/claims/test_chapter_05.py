@@ -64,11 +64,12 @@ def test_what_cannot_be_drawn_is_said(table, options, message):
 
 
 def verdicts(filters, unfair, high, low):
+    high = high.assign(arm="high rate: " + high["arm"])
+    low = low.assign(arm="low rate: " + low["arm"])
     measured = {
         "digits-filters": filters,
         "digits-filters-short-tuning": unfair,
-        "digits-high-rate": high,
-        "digits-low-rate": low,
+        "digits-single-weights": pd.concat([high, low]),
     }
     return lt.claims(measured, chapter=5, level="live").set_index("key")["verdict"]
 

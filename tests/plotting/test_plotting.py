@@ -225,6 +225,14 @@ def test_a_censored_mean_has_a_hollow_marker_and_the_legend_says_so():
     assert "hollow: a lower bound" in words(figure)
 
 
+def test_few_steps_stay_apart_beside_many():
+    axes = plotting.steps_vs_density(make_rows()).axes[0]
+    assert axes.get_yscale() == "log"
+    low, high = axes.get_ylim()
+    assert low < make_rows()["steps_to_95"].min() and high > make_rows()["steps_to_95"].max()
+    assert plotting.steps_vs_density(make_rows().assign(steps_to_95=0)).axes[0].get_ylim()[0] == 0
+
+
 def test_without_censoring_nothing_is_said_about_it():
     rows = make_rows()[lambda r: r["arm"] != "random"]
     assert "hollow" not in words(plotting.steps_vs_density(rows))

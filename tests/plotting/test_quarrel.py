@@ -68,7 +68,16 @@ def test_the_sweep_shows_both_arms_and_the_barrier_by_rate():
     longer = [list(line.get_ydata()) for line in left.lines if len(line.get_ydata()) == 1]
     assert longer and all(values == pytest.approx([95]) for values in longer)
     names = [text.get_text() for text in left.get_legend().get_texts()]
-    assert "ticket, 4 times the steps" in names
-    assert "6.2 % of weights" in left.get_ylabel()
+    assert names == ["ticket", "re-initialised"]
+    assert "at 6.2 %" in left.get_ylabel()
     with pytest.raises(ValueError, match="rate"):
         lt.plotting.rate_and_worth(sweep(), 0.5)
+
+
+def test_words_say_lead_and_barrier_at_a_rate():
+    rows = sweep()
+    rows.loc[rows["arm"] == "rate 0.2: reinit", "accuracy"] = 0.875
+    words = lt.plotting.worth_in_words(rows, 0.2)
+    assert words == "0.2: the ticket leads by 2.50 points, the barrier is 8.00"
+    with pytest.raises(ValueError, match="rate"):
+        lt.plotting.worth_in_words(rows, 0.3)
