@@ -6,12 +6,26 @@ from bootstrap import ROOT
 from sentences import PAGES, Known, findings, report, sentences, without_names
 
 # The list only grows; at its end it is PAGES.
-KEPT = ["14-what-tickets-look-like", "api", "bibliography", "claims", "glossary", "results"]
+KEPT = [
+    "01-what-is-pruning",
+    "09-early-bird-and-boosting",
+    "14-what-tickets-look-like",
+    "api",
+    "bibliography",
+    "claims",
+    "glossary",
+    "results",
+]
+# Here no number is typed by hand, but the answers about figures still are.
+ANSWERS_TYPED = ["02-what-to-prune", "03-structured-pruning", "08-pruning-before-training"]
 
 
-@pytest.mark.parametrize("path", [p for p in PAGES if p.stem in KEPT], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [p for p in PAGES if p.stem in KEPT + ANSWERS_TYPED], ids=lambda path: path.stem
+)
 def test_no_result_is_typed_by_hand(path):
-    assert not report(path), "\n".join(map(str, report(path)))
+    typed = [hit for hit in report(path) if path.stem in KEPT or hit.words != "<details>"]
+    assert not typed, "\n".join(map(str, typed))
 
 
 KNOWN = Known(
@@ -112,5 +126,5 @@ def test_names_are_no_numbers():
 
 def test_every_page_is_kept_or_still_to_be_mended():
     stems = [path.stem for path in PAGES]
-    assert len(stems) == len(set(stems)) > 20 and set(KEPT) <= set(stems)
+    assert len(stems) == len(set(stems)) > 20 and {*KEPT, *ANSWERS_TYPED} <= set(stems)
     assert (ROOT / "notebooks" / f"{stems[0]}.ipynb").is_file()
