@@ -14,6 +14,7 @@ KEPT = [
     "bibliography",
     "claims",
     "glossary",
+    "measuring",
     "results",
 ]
 # Here no number is typed by hand, but the answers about figures still are.
