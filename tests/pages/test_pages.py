@@ -249,3 +249,37 @@ def test_signatures_on_the_api_page_are_understood(visit):
     signatures = page.eval_on_selector_all("dt.sig", "all => all.map(s => s.textContent)")
     assert len(signatures) > 140
     assert [each for each in signatures if "~" in each or "<" in each] == []
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("notebooks/")])
+def test_terms_of_the_glossary_are_linked_once_and_tell_their_meaning(name, visit):
+    page = visit().open(name)
+    links = page.locator("a.lth-term")
+    targets = [link.get_attribute("href") for link in links.all()]
+    assert len(targets) >= 5 and len(set(targets)) == len(targets)
+    assert page.locator(":is(h1, h2, h3, pre, code, table, a a) a.lth-term").count() == 0
+    first, tip = links.first, page.locator(".tippy-box")
+    meaning = first.get_attribute("data-meaning")
+    first.hover()
+    tip.wait_for()
+    assert tip.inner_text() == meaning
+    page.keyboard.press("Escape")
+    tip.wait_for(state="detached")
+    page.mouse.move(0, 0)
+    first.focus()
+    tip.wait_for()
+    described_by = first.get_attribute("aria-describedby")
+    assert page.locator(f"#{described_by}").inner_text() == meaning
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_an_open_tip_is_accessible_and_fits(look, visit):
+    one = visit(look)
+    page = one.open("notebooks/12-multi-prize-tickets")
+    page.locator("a.lth-term").first.focus()
+    page.locator(".tippy-box").wait_for()
+    page.evaluate("Promise.all(document.getAnimations().map(a => a.finished))")
+    assert Axe().run(page, options=AXE).response["violations"] == []
+    overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.evaluate(overflow) <= 0
+    assert one.requests == one.errors == []
