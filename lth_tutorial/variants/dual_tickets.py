@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from lth_tutorial.safety.arguments import checked
 from lth_tutorial.states import State
 from lth_tutorial.tickets.arms import model_builder
 from lth_tutorial.tickets.lottery import (
+    IMPRound,
     as_rounds,
     converged,
     dense_round,
@@ -34,8 +35,6 @@ from lth_tutorial.variants.dual import check_random, random_mask, removed_power
 if TYPE_CHECKING:
     import pandas as pd
 
-ARMS = ("regularised", "scratch", "one_shot", "ticket")
-
 
 @checked
 def dual_experiment(
@@ -50,7 +49,7 @@ def dual_experiment(
     power: int = 1,
     every: int = 1,
     rounds: int = 4,
-    arms: Sequence[str] = ARMS,
+    arms: Sequence[str] = ("regularised", "scratch", "one_shot", "ticket"),
     seeds: Sequence[int] = range(8),
     workdir: str | Path | None = None,
 ) -> pd.DataFrame:
@@ -104,62 +103,102 @@ def dual_experiment(
         check_random(mask, build(seed).state_dict())
     each = {"regularised": len(strengths), "ticket": rounds + 1}
     runs = 1 + sum(each.get(arm, 1) for arm in arms)
-    rows: list[dict] = []
     with progress_bar(runs * whole.steps * len(seeds), "dual tickets") as bar:
-        on_step = bar.update
-
-        def new() -> dict[int, nn.Module]:
-            return {seed: build(seed) for seed in seeds}
-
-        def trained_on(starts: Mapping[int, State], masks: Mapping[int, Mask], folder, index: int):
-            models = {seed: build(seed) for seed in starts}
-            results = train_from(
-                models, starts, masks, data, train_config, 0, on_step=on_step, workdir=folder
-            )
-            return models, as_rounds(index, models, data, masks, results)
-
-        models = new()
-        dense = dense_round(models, data, whole, (), on_step, within(workdir, "dense"))
-        rows += [row | {"arm": arm} for arm in arms for row in rows_of("", models, data, dense)]
+        setting = _Setting(
+            build, masks, data, first, penalised, train_config, whole, imp, bar.update
+        )
+        models = setting.new()
+        dense = dense_round(models, data, whole, (), bar.update, within(workdir, "dense"))
+        rows = [row | {"arm": arm} for arm in arms for row in rows_of("", models, data, dense)]
         for arm in arms:
-            folder = within(workdir, arm)
-            if arm == "regularised":
-                for index, config in enumerate(penalised, start=1):
-                    at = within(folder, f"strength_{index}")
-                    ends, seen = _penalise(new(), data, config, masks, on_step, within(at, "first"))
-                    models, found = trained_on(ends, masks, within(at, "then"), index)
-                    new_rows = rows_of(arm, models, data, found)
-                    rows += [row | seen[row["seed"]] for row in new_rows]
-            elif arm == "scratch":
-                models = new()
-                starts = {seed: model.state_dict() for seed, model in new().items()}
-                results = train_from(
-                    models, starts, masks, data, whole, 0, on_step=on_step, workdir=folder
-                )
-                rows += rows_of(arm, models, data, as_rounds(1, models, data, masks, results))
-            elif arm == "one_shot":
-                models = new()
-                ends = _ends(train_all(
-                    models, data, first, on_step=on_step, workdir=within(folder, "first")
-                ))  # fmt: skip
-                own = {seed: _largest(build(seed), end, masks[seed]) for seed, end in ends.items()}
-                models, found = trained_on(ends, own, within(folder, "then"), 1)
-                rows += rows_of(arm, models, data, found)
-            else:
-                models = new()
-                *_, last = imp_rounds(models, data, whole, imp, on_step, folder)
-                rows += [row | {"round": 1} for row in rows_of(arm, models, data, last)]
+            rows += _MEASURES[arm](setting, within(workdir, arm))
     frame = pd.DataFrame(rows)
     steps = ("early_stop_step", "steps_to_90", "steps_to_95", "diverged_step")
     return frame.astype(dict.fromkeys(steps, "Int64"))
 
 
+@dataclass(frozen=True)
+class _Setting:
+    """What all arms share: the networks, the random masks by seed, and how they are trained."""
+
+    build: Callable[[int], nn.Module]
+    masks: Mapping[int, Mask]
+    data: Dataset
+    first: TrainConfig
+    penalised: Sequence[TrainConfig]
+    then: TrainConfig
+    whole: TrainConfig
+    imp: IMPConfig
+    on_step: Callable[[], object]
+
+    def new(self) -> dict[int, nn.Module]:
+        """Return the networks of all seeds at their initial weights."""
+        return {seed: self.build(seed) for seed in self.masks}
+
+    def train(
+        self, config: TrainConfig, starts: Mapping[int, State], masks: Mapping[int, Mask],
+        folder: Path | None, index: int,
+    ) -> tuple[dict[int, nn.Module], dict[int, IMPRound]]:  # fmt: skip
+        """Train masked networks from their starts; return them and round `index` of each."""
+        models = {seed: self.build(seed) for seed in starts}
+        results = train_from(
+            models, starts, masks, self.data, config, 0, on_step=self.on_step, workdir=folder
+        )
+        return models, as_rounds(index, models, self.data, masks, results)
+
+
+def _regularised(setting: _Setting, folder: Path | None) -> list[dict]:
+    """Push the weights to be removed to zero, remove them and train on; a round per strength."""
+    rows = []
+    for index, config in enumerate(setting.penalised, start=1):
+        at = within(folder, f"strength_{index}")
+        ends, seen = _penalise(setting, config, within(at, "first"))
+        models, found = setting.train(setting.then, ends, setting.masks, within(at, "then"), index)
+        new = rows_of("regularised", models, setting.data, found)
+        rows += [row | seen[row["seed"]] for row in new]
+    return rows
+
+
+def _scratch(setting: _Setting, folder: Path | None) -> list[dict]:
+    """Train the random masks from the start, by one schedule over all steps."""
+    starts = {seed: model.state_dict() for seed, model in setting.new().items()}
+    models, found = setting.train(setting.whole, starts, setting.masks, folder, 1)
+    return rows_of("scratch", models, setting.data, found)
+
+
+def _one_shot(setting: _Setting, folder: Path | None) -> list[dict]:
+    """Train dense, prune by magnitude to the random masks' counts, and train on."""
+    trained = train_all(
+        setting.new(), setting.data, setting.first, on_step=setting.on_step,
+        workdir=within(folder, "first"),
+    )  # fmt: skip
+    ends = _ends(trained)
+    own = {seed: _largest(setting.build(seed), e, setting.masks[seed]) for seed, e in ends.items()}
+    models, found = setting.train(setting.then, ends, own, within(folder, "then"), 1)
+    return rows_of("one_shot", models, setting.data, found)
+
+
+def _ticket(setting: _Setting, folder: Path | None) -> list[dict]:
+    """Find tickets by iterative magnitude pruning; their last round counts as round 1."""
+    models = setting.new()
+    rounds = imp_rounds(models, setting.data, setting.whole, setting.imp, setting.on_step, folder)
+    *_, last = rounds
+    return [row | {"round": 1} for row in rows_of("ticket", models, setting.data, last)]
+
+
+_MEASURES = {
+    "regularised": _regularised, "scratch": _scratch, "one_shot": _one_shot, "ticket": _ticket
+}  # fmt: skip
+ARMS = tuple(_MEASURES)
+
+
 def _penalise(
-    models, data, config: TrainConfig, masks, on_step, workdir
+    setting: _Setting, config: TrainConfig, workdir: Path | None
 ) -> tuple[dict[int, State], dict[int, dict]]:
     """Train under the penalty; return the weights at its end and what was seen there, by seed."""
+    models, data, masks = setting.new(), setting.data, setting.masks
     results = train_all(
-        models, data, config, masks=list(masks.values()), on_step=on_step, workdir=workdir
+        models, data, config, masks=list(masks.values()), on_step=setting.on_step, workdir=workdir
     )
     ends, seen = _ends(results), {}
     for seed, end in ends.items():
