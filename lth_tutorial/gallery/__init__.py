@@ -157,9 +157,8 @@ def gallery(name: str, rows: pd.DataFrame | None = None) -> GalleryEntry:
     given = {} if rows is None or not claimed else {name: widen(rows)}
     if rows is None and name in recorded():
         rows = load_rows(name)
-    table = claims(given, chapter=design.chapter)
-    # Not by record=name, which refuses a record that no claim is about: some only serve others.
-    table = table[table["record"] == name]
+    # One record may decide claims of two chapters, and some records only serve others.
+    table = claims(given, record=name) if claimed else claims(chapter=design.chapter).iloc[:0]
     if rows is None:
         return GalleryEntry(design, None, {}, table)
     scale = float(rows["scale"].iloc[0])
