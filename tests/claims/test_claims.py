@@ -195,7 +195,9 @@ def test_every_claim_names_an_experiment_and_rounds_that_it_has():
     from lth_tutorial.experiments import experiment
 
     for one in (claim for claim in CLAIMS if not claim.live_only):
-        assert experiment(one.record).chapter == one.chapter
+        told = experiment(one.record).chapter
+        # The acts of one record are told in two chapters: the third, the rescue, in the next.
+        assert one.chapter == told or (one.key.startswith("quarrel-") and one.chapter == told + 1)
 
 
 def test_a_claim_without_a_record_is_listed_where_its_rows_are_given():
