@@ -24,6 +24,9 @@ KEPT = [
 ANSWERS_TYPED = [
     "02-what-to-prune",
     "03-structured-pruning",
+    "04-winning-tickets",
+    "05-rethinking-pruning",
+    "07-rewind-or-fine-tune",
     "08-pruning-before-training",
     "10-edge-popup",
     "11-pruning-is-all-you-need",
