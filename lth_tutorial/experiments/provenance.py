@@ -26,9 +26,11 @@ def circumstances(data: Dataset) -> dict:
 def commit() -> str:
     """Return the commit that the package's code is at, marked if it has uncommitted changes.
 
-    A copy that was sent to another machine without its repository does not know it; then the
-    environment variable `LTH_TUTORIAL_COMMIT` says it.
+    The environment variable `LTH_TUTORIAL_COMMIT` says it where it is set, and wins: a copy that
+    was sent to another machine has no repository, or one that is at another commit.
     """
+    if said := os.environ.get("LTH_TUTORIAL_COMMIT", ""):
+        return f"{said} as LTH_TUTORIAL_COMMIT says"
     package = Path(__file__).parent.parent
 
     def git(*arguments: str) -> str:
@@ -40,7 +42,7 @@ def commit() -> str:
         changed = git("status", "--porcelain", "--", "*.py")
         return git("rev-parse", "HEAD") + (" with changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("LTH_TUTORIAL_COMMIT", "unknown")
+        return "unknown"
 
 
 def device_name(data: Dataset) -> str:
