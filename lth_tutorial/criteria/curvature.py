@@ -24,10 +24,12 @@ from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.networks.calls import call_with
 from lth_tutorial.pruning.masks import Mask, Scores
 from lth_tutorial.runtime import choose
+from lth_tutorial.safety.arguments import checked
 
 _ELEMENTS = 20_000_000  # of gradients that are held at the same time: 80 MB
 
 
+@checked
 def obd_scores(
     model: nn.Module,
     data: Dataset,
@@ -76,6 +78,7 @@ def obd_scores(
     return check_finite("obd_scores", scores)
 
 
+@checked
 def fisher_scores(
     model: nn.Module,
     data: Dataset,

@@ -21,8 +21,10 @@ from lth_tutorial.criteria.second_derivatives import (
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import Mask, Scores
 from lth_tutorial.runtime import is_whole
+from lth_tutorial.safety.arguments import checked
 
 
+@checked
 def snip_scores(
     model: nn.Module,
     data: Dataset,
@@ -56,6 +58,7 @@ def snip_scores(
     return _product("snip_scores", weights, gradient)
 
 
+@checked
 def gradient_scores(
     model: nn.Module,
     data: Dataset,
@@ -106,6 +109,7 @@ def gradient_scores(
     return _product("gradient_scores", base or weights, size)
 
 
+@checked
 def grasp_scores(
     model: nn.Module,
     data: Dataset,

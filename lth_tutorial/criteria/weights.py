@@ -8,9 +8,11 @@ from torch import nn
 from lth_tutorial.data.dataset import generator_for
 from lth_tutorial.networks.parametrized import weight_in
 from lth_tutorial.pruning.masks import Mask, Scores, check_boolean, check_mask
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.states import State
 
 
+@checked
 def magnitude_scores(state: State, mask: Mask) -> Scores:
     """Return |w| for every prunable weight of a trained network.
 
@@ -29,6 +31,7 @@ def magnitude_scores(state: State, mask: Mask) -> Scores:
     return {name: weight_in(state, name).abs() for name in state if name in mask}
 
 
+@checked
 def relative_magnitude_scores(state: State, mask: Mask) -> Scores:
     """Return |w| over the mean |w| that its layer keeps: magnitudes made comparable across layers.
 
@@ -53,6 +56,7 @@ def relative_magnitude_scores(state: State, mask: Mask) -> Scores:
     return scores
 
 
+@checked
 def random_scores(mask: Mask, seed: int) -> Scores:
     """Return scores uniform in [0, 1) that know nothing of the weights: a control.
 
@@ -68,6 +72,7 @@ def random_scores(mask: Mask, seed: int) -> Scores:
     }
 
 
+@checked
 def movement_scores(state: State, start: State, mask: Mask) -> Scores:
     """Return |w − w₀|, how far training moved every prunable weight.
 
@@ -87,6 +92,7 @@ def movement_scores(state: State, start: State, mask: Mask) -> Scores:
     return {name: (weight_in(state, name) - weight_in(start, name)).abs() for name in names}
 
 
+@checked
 def magnitude_increase_scores(state: State, start: State, mask: Mask) -> Scores:
     """Return |w| − |w₀|, by how much training made every prunable weight larger.
 

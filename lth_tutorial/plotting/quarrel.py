@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lth_tutorial.plotting.card import FONT, METHODS, check_rows
 from lth_tutorial.results.intervals import format_interval, t_interval
 from lth_tutorial.runtime import choose, is_whole
+from lth_tutorial.safety.arguments import checked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +23,7 @@ ACTS = (
 _WORDS = {"ticket": "own\nweights", "reinit": "other\nweights"}
 
 
+@checked
 def quarrel(rows: DataFrame, *, acts: int = 3, round: int = 4) -> Figure:
     """Plot the acts of the quarrel side by side: test error of every seed, and what separates arms.
 
@@ -88,6 +90,7 @@ def _panel(axes: Axes, act, rows: DataFrame, *, filled: bool) -> None:
     axes.set_title(f"{name}\n{rate} rate, {text}", fontsize=FONT - 1)
 
 
+@checked
 def rate_and_worth(rows: DataFrame, rate: float | None = None, *, round: int = 4) -> Figure:
     """Plot, against the learning rate, both arms' accuracy and the dense network's barrier.
 
@@ -136,6 +139,7 @@ def rate_and_worth(rows: DataFrame, rate: float | None = None, *, round: int = 4
     return figure
 
 
+@checked
 def sweep_rates(rows: DataFrame) -> list[float]:
     """Return the learning rates of a sweep, smallest first (those at the usual budget)."""
     names = {arm.split(": ")[0] for arm in rows["arm"] if arm.startswith("rate ")}

@@ -19,7 +19,7 @@ from torch import nn
 from lth_tutorial.criteria.weights import relative_magnitude_scores
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import Mask, dense_mask, density, shuffle_within_layers
-from lth_tutorial.pruning.prune import prune
+from lth_tutorial.pruning.prune import check_fraction, prune
 from lth_tutorial.runtime import choose, progress_bar
 from lth_tutorial.safety.arguments import checked
 from lth_tutorial.states import State, snapshot
@@ -65,6 +65,7 @@ def boosting_mask(
 
     Source: Li et al. 2020, section 3.1; the score is that of the authors' code.
     """
+    check_fraction(fraction, "global")
     start = snapshot(model)
     result = train(model, data, config, data_seed=data_seed)
     mask = _mask_of(result, dense_mask(model), fraction)
@@ -115,6 +116,7 @@ def boosting_experiment(
     """
     import pandas as pd
 
+    check_fraction(fraction, "global")
     arms, seeds = [choose("arm", arm, ARMS) for arm in arms], list(seeds)
     steps = [int(step) for step in measure_steps]
     if not steps or not all(0 <= step <= config.steps for step in steps):

@@ -30,6 +30,7 @@ from lth_tutorial.training.evaluation import evaluate
 from lth_tutorial.training.outcome import SNAPSHOT, TrainResult
 from lth_tutorial.training.replicates import train_replicates
 from lth_tutorial.variants.early_bird import (
+    check_drawn,
     draw_mask,
     drawing_epoch,
     mask_distance,
@@ -153,6 +154,8 @@ def settling_rows(
     """
     import pandas as pd
 
+    if len(seeds) != len(histories):
+        raise ValueError(f"one history per seed; got {len(histories)} for {len(seeds)} seeds")
     rows = []
     for seed, masks in zip(seeds, histories, strict=True):
         met = drawing_epoch(masks, threshold=threshold, window=window)
@@ -191,6 +194,10 @@ def settling_experiment(
     """
     import pandas as pd
 
+    if not len(fractions):
+        raise ValueError("fractions are one or more numbers in [0, 1); got none: []")
+    for fraction in fractions:
+        check_drawn(fraction)
     with progress_bar(config.steps * len(list(seeds)), "masks") as bar:
         history = train_history(
             model, data, config, seeds=seeds, on_step=bar.update, workdir=within(workdir, "dense")
@@ -241,6 +248,7 @@ def early_bird_experiment(
     """
     import pandas as pd
 
+    check_drawn(fraction)
     arms = [choose("arm", arm, ARMS) for arm in arms]
     build, rows = model_builder(model, data), []
     whole = config.steps // (len(data.x_train) // config.batch_size)

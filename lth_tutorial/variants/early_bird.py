@@ -80,11 +80,21 @@ def draw_mask(scores: Scores, fraction: float) -> Mask:
     The threshold is the score in place int(fraction · n) of the sorted n, so that at least one
     more goes than that, and with equal scores many more: where all are equal, nothing is kept.
 
+    Raises:
+        ValueError: for a fraction outside [0, 1).
+
     Source: You et al. 2020, section 3.1; the strict inequality is that of the authors' code.
     """
+    check_drawn(fraction)
     every = torch.cat([values.flatten() for values in scores.values()])
     threshold = every.sort().values[int(fraction * len(every))]
     return {name: values > threshold for name, values in scores.items()}
+
+
+def check_drawn(fraction: float) -> None:
+    """Raise a ValueError unless a fraction is one that `draw_mask` can remove."""
+    if not 0 <= fraction < 1:
+        raise ValueError(f"fraction lies in [0, 1); got {fraction!r}")
 
 
 @checked
