@@ -121,14 +121,17 @@ def die_at_disk_call(n: int) -> None:
         setattr(os, name, counting(getattr(os, name)))
 
 
-def start(kind: str, data: lt.Dataset, workdir: Path | None, out: Path, at: int = 0) -> int:
+def start(
+    kind: str, data: lt.Dataset, workdir: Path | None, out: Path, at: int = 0,
+    every: float = CHECKPOINT_EVERY_S,
+) -> int:  # fmt: skip
     """Fork a run that writes its digest to `out`; return the process id."""
     child = os.fork()
     if child:
         return child
     status = 1
     try:
-        checkpoints.SAVE_EVERY_S = CHECKPOINT_EVERY_S
+        checkpoints.SAVE_EVERY_S = every
         os.environ["UNDISTURBED"] = str(out.with_name("undisturbed"))
         if at:
             die_at_disk_call(at)
@@ -176,15 +179,21 @@ def at_random(kind: str, data: lt.Dataset, folder: Path, kills: int, expected: s
 
 
 def at_the_disk(kind: str, data: lt.Dataset, folder: Path, kills: int, expected: str):
-    """Yield the same for kills at the calls that change the disk, each followed by a new start."""
+    """Yield the same for kills at the calls that change the disk, each followed by a new start.
+
+    These runs save at every step: by the clock, how many calls there are would differ from one run
+    to the next, and the last kills would fall behind the end.
+    """
     out, workdir = folder / "out", folder / "work"
-    calls, step = 1, 64
-    while step:  # how many calls there are, up to a few
-        finished = finish(start(kind, data, workdir, out, at=calls + step))
+    calls, step, growing = 1, 64, True
+    while step:  # how many calls there are: in steps twice as long each, then half as long
+        finished = finish(start(kind, data, workdir, out, at=calls + step, every=0))
         shutil.rmtree(workdir, ignore_errors=True)
-        calls, step = (calls, step // 2) if finished else (calls + step, step)
+        growing = growing and not finished
+        calls = calls if finished else calls + step
+        step = 2 * step if growing else step // 2
     for at in sorted({1 + round(i * (calls - 1) / max(kills - 1, 1)) for i in range(kills)}):
-        if not finish(start(kind, data, workdir, out, at=at)):
+        if not finish(start(kind, data, workdir, out, at=at, every=0)):
             yield "killed", any(workdir.rglob("*.safetensors"))
             finish(start(kind, data, workdir, out))
         yield "survivor", out.read_text() == expected
