@@ -3,10 +3,13 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+import typing
 
 import pytest
 
 import lth_tutorial as lt
+from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.locks import one_writer
 
 # Chapters and coursework rely on these, all of version 0.1.0: a release may add names, not take
 # one away.
@@ -84,3 +87,9 @@ def test_no_library_code_seeds_the_global_generator_unprotected():
             if "torch.manual_seed(" in line:
                 before = "\n".join(lines[max(0, i - 25) : i])
                 assert "fork_rng" in before, f"{path.name}:{i + 1}"
+
+
+@pytest.mark.parametrize("decorator", [checked, one_writer])
+def test_editors_see_a_decorated_function_itself(decorator):
+    hints = typing.get_type_hints(decorator)
+    assert isinstance(hints["return"], typing.TypeVar) and hints["return"] is hints["function"]

@@ -37,12 +37,15 @@ _MAKERS = {
 }
 _LONGEST = 60
 
+Function = typing.TypeVar("Function", bound=Callable)
+"""Editors and type checkers see the function itself, not what was put round it."""
+
 
 class ArgumentError(ValueError, TypeError):
     """An argument is of a kind that the function cannot take; says which, and what would work."""
 
 
-def checked(function: Callable) -> Callable:
+def checked(function: Function) -> Function:
     """Check the kind of every argument by its annotation before the function is called.
 
     Raises:
@@ -59,7 +62,7 @@ def checked(function: Callable) -> Callable:
         check_kinds(function, bound.arguments)
         return function(*arguments, **options)
 
-    return call
+    return typing.cast(Function, call)
 
 
 def check_kinds(function: Callable, values: typing.Mapping[str, object]) -> None:

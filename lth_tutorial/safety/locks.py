@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar, cast
 
 from lth_tutorial.safety.files import LOCK, remove_if_empty
 
@@ -24,8 +25,10 @@ _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 _mine = threading.local()
 
+Function = TypeVar("Function", bound=Callable)
 
-def one_writer(function: Callable) -> Callable:
+
+def one_writer(function: Function) -> Function:
     """Let one process at a time call a function with the same `workdir`; others wait a moment."""
 
     @functools.wraps(function)
@@ -33,7 +36,7 @@ def one_writer(function: Callable) -> Callable:
         with only_worker(workdir):
             return function(*arguments, workdir=workdir, **options)
 
-    return alone
+    return cast(Function, alone)
 
 
 @contextmanager
