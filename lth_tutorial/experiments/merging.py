@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,15 +100,25 @@ def copy_checkpoints(source: str | Path, runs: Path) -> list[str]:
                 continue
             here.mkdir(parents=True, exist_ok=True)
             shutil.copy2(identity, here / IDENTITY)
-            fresh = here / f".{job.name}.copied"
-            shutil.rmtree(fresh, ignore_errors=True)
-            shutil.copytree(job, fresh)
-            if target.exists():
-                target.rename(here / f".{job.name}.before")
-            fresh.rename(target)
-            shutil.rmtree(here / f".{job.name}.before", ignore_errors=True)
+            _exchange(job, target)
             said.append(f"{name}/{job.name}: copied from {there}")
     return said
+
+
+def _exchange(job: Path, target: Path) -> None:
+    """Put a copy of a folder in the place of another, whole or not at all.
+
+    All happens in a new folder beside it, so nothing is removed that was not made or replaced here.
+    """
+    beside = Path(tempfile.mkdtemp(prefix=f".{job.name}.copy-", dir=target.parent))
+    try:
+        shutil.copytree(job, beside / "new")
+        if target.exists():
+            target.rename(beside / "old")
+        (beside / "new").rename(target)
+    finally:
+        if target.exists():  # else what was there lies in `old`
+            shutil.rmtree(beside, ignore_errors=True)
 
 
 def size_of(job: Path) -> tuple[int, float]:

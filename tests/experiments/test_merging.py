@@ -152,12 +152,16 @@ def test_checkpoints_of_another_machine_are_taken_in(tmp_path, home, capsys):
     runs = home / ".cache" / "lth_tutorial" / "runs"
     shutil.copytree(runs, tmp_path / "other-machine")
     shutil.rmtree(runs)
+    users = runs / "small-digits-1" / ".part_0_seeds_0_1.copied" / "notes.txt"
+    users.parent.mkdir(parents=True)
+    users.write_text("mine")
     capsys.readouterr()
     assert main(["merge", str(tmp_path / "other-machine"), "--out", str(tmp_path / "b")]) == 0
     assert "small-digits-1/part_0_seeds_0_1: copied from" in capsys.readouterr().out
     assert list(runs.glob("small-digits-1/part_0*/clock.json"))
     assert main(["status", "small", "--out", str(tmp_path / "b")]) == 0
     assert "◧◧·" in capsys.readouterr().out
+    assert users.read_text() == "mine" and not list(runs.rglob(".*.copy-*"))
     assert run(tmp_path / "b") == 0
     assert "continuing from" in capsys.readouterr().out
     tables = [(tmp_path / name / "small.csv").read_bytes() for name in ("straight", "b")]
