@@ -111,14 +111,16 @@ def _exchange(job: Path, target: Path) -> None:
     All happens in a new folder beside it, so nothing is removed that was not made or replaced here.
     """
     beside = Path(tempfile.mkdtemp(prefix=f".{job.name}.copy-", dir=target.parent))
+    new, old = beside / "new", beside / "old"
     try:
-        shutil.copytree(job, beside / "new")
+        shutil.copytree(job, new)
         if target.exists():
-            target.rename(beside / "old")
-        (beside / "new").rename(target)
+            target.rename(old)
+        new.rename(target)
     finally:
-        if target.exists():  # else what was there lies in `old`
-            shutil.rmtree(beside, ignore_errors=True)
+        if old.exists() and not target.exists():
+            old.rename(target)
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def size_of(job: Path) -> tuple[int, float]:

@@ -14,7 +14,7 @@ import pytest
 
 import lth_tutorial as lt
 from lth_tutorial.claims.rules import Claim, Effect, Setting, difference
-from lth_tutorial.experiments import EXPERIMENTS, Experiment
+from lth_tutorial.experiments import EXPERIMENTS, Experiment, merging
 from lth_tutorial.experiments.__main__ import main
 from lth_tutorial.experiments.design import LotteryPart
 from lth_tutorial.results.tasks import SUFFIX, from_bytes, lines_of, split, to_bytes
@@ -166,6 +166,26 @@ def test_checkpoints_of_another_machine_are_taken_in(tmp_path, home, capsys):
     assert "continuing from" in capsys.readouterr().out
     tables = [(tmp_path / name / "small.csv").read_bytes() for name in ("straight", "b")]
     assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize("step", ["copytree", "rename"])
+def test_a_copy_that_fails_leaves_what_was_there(tmp_path, monkeypatch, step):
+    job, target = tmp_path / "there" / "part_0", tmp_path / "here" / "part_0"
+    for folder, text in ((job, "new"), (target, "old")):
+        folder.mkdir(parents=True)
+        (folder / "rows.json").write_text(text)
+    rename = Path.rename
+
+    def full(source, *arguments, **options):
+        if step == "rename" and source.name != "new":
+            return rename(source, *arguments)
+        raise OSError("no space left")
+
+    monkeypatch.setattr(*((shutil, step) if step == "copytree" else (Path, step)), full)
+    with pytest.raises(OSError, match="no space left"):
+        merging._exchange(job, target)
+    assert (target / "rows.json").read_text() == "old"
+    assert list(target.parent.iterdir()) == [target]
 
 
 def test_a_record_of_another_kind_is_replaced_only_when_the_new_one_is_complete(tmp_path, capsys):
