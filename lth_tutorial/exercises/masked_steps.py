@@ -142,12 +142,15 @@ def _step_problem(before: dict, after: dict, right: dict, mask: Mask) -> str | N
                 f"optimiser's averages, or the gradient, moved them. Apply the mask *after* the "
                 f"optimiser's step"
             )
-    wrong = [n for n in after if not torch.allclose(after[n], right[n], rtol=1e-4, atol=1e-6)]
-    if not wrong:
-        return None
-    if all((after[n] == 0).all() for n in wrong):
+    wrong = _missed(after, right)
+    if wrong and all((after[n] == 0).all() for n in wrong):
         return f"{wrong[0]} was set to zero, but biases have no mask: they are never pruned"
     return None
+
+
+def _missed(after: dict, right: dict) -> list[str]:
+    """Return the names of the parameters that are not where a step leads to."""
+    return [n for n in after if not close(after[n], right[n], rtol=1e-4)]
 
 
 _SLIPS = {
@@ -160,15 +163,13 @@ _SLIPS = {
 def _slip(make: Callable, mask: Mask, after: dict, right: dict) -> str | None:
     """Return by which slip the values missed the optimiser's step, if they did."""
 
-    def wrong(values: dict) -> list[str]:
-        return [n for n in after if not close(after[n], values[n], rtol=1e-4)]
-
-    if not wrong(right):
+    missed = _missed(after, right)
+    if not missed:
         return None
     for slip, idea in _SLIPS.items():
-        if not wrong(_expected(make, mask, slip)[0]):
+        if not _missed(after, _expected(make, mask, slip)[0]):
             return f"pruned weights are zero, but {idea}"
     return (
-        f"pruned weights are zero, but {wrong(right)[0]} did not make the step of the optimiser "
+        f"pruned weights are zero, but {missed[0]} did not make the step of the optimiser "
         f"that was passed in: its rate, its averages, one step"
     )

@@ -143,14 +143,12 @@ def _cost(part: Part, data: Dataset, steps: int) -> Cost:
 
 def _network(part: Part, data: Dataset) -> tuple[int, int]:
     """Return the operations of one example, and the number of layers."""
-    if hasattr(part, "model") and not hasattr(part, "network"):
-        return _named(part.model, data.name)
     if hasattr(part, "network"):
-        model = part.network(data, 0)
-    else:
-        sizes = (torch.Size(data.shape).numel(), *part.hidden, data.num_classes)
-        model = relu_network(sizes, seed=0)
-    return _size(model, data)
+        return _size(part.network(data, 0), data)
+    if hasattr(part, "model"):
+        return _named(part.model, data.name)
+    sizes = (torch.Size(data.shape).numel(), *part.hidden, data.num_classes)
+    return _size(relu_network(sizes, seed=0), data)
 
 
 @lru_cache(maxsize=64)

@@ -51,6 +51,16 @@ def barriers(model: str, train: TrainConfig, *, high: float) -> tuple[Instabilit
     )
 
 
+def _story(model: str) -> tuple[LotteryPart | InstabilityPart, ...]:
+    """Return what a network is asked on the digits: acts, barriers, and acts with less noise."""
+    less_noise = replace(SMALL_BATCHES, lr=HIGH, batch_size=50)
+    return (
+        *acts(model, SMALL_BATCHES, high=HIGH),
+        *barriers(model, SMALL_BATCHES, high=HIGH),
+        LotteryPart(model, less_noise, TO_6_PERCENT, ARMS, label="high rate, batches of 50"),
+    )
+
+
 def _rate(rate: float, times: int = 1) -> tuple[LotteryPart, InstabilityPart]:
     train = replace(SWEEP, lr=rate, steps=times * SWEEP.steps)
     label = f"rate {rate:g}" + (f", {times} times the steps" if times > 1 else "")
@@ -68,12 +78,7 @@ EXPERIMENTS = (
         dataset="digits",
         seeds=tuple(range(300, 324)),
         parts=(
-            *acts(DEEP_NORMED, SMALL_BATCHES, high=HIGH),
-            *barriers(DEEP_NORMED, SMALL_BATCHES, high=HIGH),
-            LotteryPart(
-                DEEP_NORMED, replace(SMALL_BATCHES, lr=HIGH, batch_size=50), TO_6_PERCENT, ARMS,
-                label="high rate, batches of 50",
-            ),
+            *_story(DEEP_NORMED),
             LotteryPart(
                 DEEP, replace(SMALL_BATCHES, lr=0.05, batch_size=20, steps=800), TO_6_PERCENT, ARMS,
                 label="no batch norm",
@@ -86,14 +91,7 @@ EXPERIMENTS = (
         question="Are tickets found, contradicted and rescued, with PyTorch's initial weights?",
         dataset="digits",
         seeds=tuple(range(500, 524)),
-        parts=(
-            *acts(UNIFORM, SMALL_BATCHES, high=HIGH),
-            *barriers(UNIFORM, SMALL_BATCHES, high=HIGH),
-            LotteryPart(
-                UNIFORM, replace(SMALL_BATCHES, lr=HIGH, batch_size=50), TO_6_PERCENT, ARMS,
-                label="high rate, batches of 50",
-            ),
-        ),
+        parts=_story(UNIFORM),
     ),
     Experiment(
         name="digits-quarrel-rates",

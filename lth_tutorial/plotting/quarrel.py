@@ -93,8 +93,7 @@ def _panel(axes: Axes, act, rows: DataFrame, *, filled: bool) -> None:
 def _points(errors: list[Series]) -> str:
     """Return by how many points the first of two arms errs less than the second."""
     first, second = errors
-    interval = t_interval(((second - first) / 100).dropna())
-    return f"{format_interval(interval, 'points')}"
+    return format_interval(t_interval(((second - first) / 100).dropna()), "points")
 
 
 def rate_and_worth(rows: DataFrame, rate: float | None = None, *, round: int = 4) -> Figure:

@@ -10,11 +10,12 @@ import errno
 import functools
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import cast
 
+from lth_tutorial.safety.arguments import Function
 from lth_tutorial.safety.files import LOCK, remove_if_empty
 
 WAIT_S = 60.0
@@ -24,8 +25,6 @@ the workers of a run that was killed are."""
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 _mine = threading.local()
-
-Function = TypeVar("Function", bound=Callable)
 
 
 def one_writer(function: Function) -> Function:

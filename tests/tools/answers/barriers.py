@@ -63,15 +63,6 @@ def copies_then_lerps(a, b, alpha):
     return new
 
 
-def backwards(heights):
-    found = None
-    for step in sorted(heights, reverse=True):
-        if np.mean(heights[step]) >= 0.02:
-            break
-        found = step
-    return found
-
-
 def by_all(heights):
     low = {step: sum(values) / len(values) < 0.02 for step, values in heights.items()}
     return min((s for s in low if all(low[t] for t in low if t >= s)), default=None)
@@ -85,7 +76,7 @@ def after_the_last_bad(heights):
 
 
 def place_of(heights):
-    step = backwards(heights)
+    step = right(heights)
     return None if step is None else sorted(heights).index(step)
 
 
@@ -150,10 +141,10 @@ WRONG = {
         ),
         (at_most, "*below* 2 points"),
         (place_of, "a key of `heights`"),
-        (lambda h: backwards({s: [max(v)] for s, v in h.items()}), "a key of"),
+        (lambda h: right({s: [max(v)] for s, v in h.items()}), "a key of"),
         (lambda h: max(h), "from which on"),
-        (lambda h: (s := backwards(h)) and -s, "from which on"),
-        (lambda h: backwards({s: [sum(v)] for s, v in h.items()}), "from which on"),
+        (lambda h: (s := right(h)) and -s, "from which on"),
+        (lambda h: right({s: [sum(v)] for s, v in h.items()}), "from which on"),
     ],
 }
 
@@ -174,7 +165,7 @@ RIGHT = {
         lambda a, b, alpha: a if alpha == 0 else mixed(a, b, alpha),
     ],
     "stable_from": [
-        backwards,
+        right,
         by_all,
         after_the_last_bad,
     ],
