@@ -12,7 +12,8 @@ A time that was never reached is censored: its true value is at least the budget
 support a verdict that they only make stronger, never the opposite one.
 
 A claim that needs any one of several effects holds if one of them does, and fails if all do. A
-claim with declared sub-settings *holds only if …* it names those in which it holds.
+claim with declared sub-settings is about all of them: it fails if it holds in none and fails in
+one, however open the others are; where it holds in some, it *holds only if …* it names those.
 """
 
 from __future__ import annotations
@@ -177,7 +178,8 @@ class Claim:
         if len(set(verdicts.values())) == 1:
             return next(iter(verdicts.values()))
         held = [name for name, verdict in verdicts.items() if verdict == "holds"]
-        return f"holds only if {' or '.join(held)}" if held else "inconclusive"
+        # Different verdicts, and none of them "holds": then at least one is "fails here".
+        return f"holds only if {' or '.join(held)}" if held else "fails here"
 
 
 def difference(

@@ -105,8 +105,25 @@ def test_settings_that_differ_are_named():
     rows = pd.DataFrame()
     high, low = Setting("A", (effect(UP),)), Setting("B", (effect(DOWN),))
     assert claim(high, low).verdict(rows) == "holds only if A"
-    assert claim(low, Setting("C", (effect(OPEN),))).verdict(rows) == "inconclusive"
+    assert claim(low, high, Setting("C", (effect(OPEN),))).verdict(rows) == "holds only if A"
     assert claim(high).verdict(None) == "not yet run"
+
+
+@pytest.mark.parametrize(
+    ("settings", "verdict"),
+    [
+        ((DOWN, OPEN), "fails here"),
+        ((OPEN, DOWN, OPEN, OPEN), "fails here"),
+        ((DOWN, DOWN), "fails here"),
+        ((OPEN, OPEN), "inconclusive"),
+        ((UP, OPEN), "holds only if 0"),
+        ((OPEN, UP, DOWN, UP), "holds only if 1 or 3"),
+    ],
+)
+def test_a_claim_that_holds_in_no_setting_and_fails_in_one_fails(settings, verdict):
+    """At −45 points in one setting a claim was once inconclusive because another setting was."""
+    each = [Setting(str(name), (effect(values),)) for name, values in enumerate(settings)]
+    assert claim(*each).verdict(pd.DataFrame()) == verdict
 
 
 def test_a_measure_is_one_paired_number_per_seed():
