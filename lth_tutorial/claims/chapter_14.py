@@ -25,7 +25,7 @@ _BIROLI = "Pellegrini & Biroli 2021, section 4"
 _REDMAN = "Redman et al. 2024, section 3"
 _ZHANG = "Zhang & Papyan 2024, section 4"
 _MNIST, _BARS = "mnist-locality", "bars-locality"
-_SEARCH, _PRUNERS = "spiral-search", "spiral-pruners"
+_SEARCHES, _PRUNERS = ("spiral-search", "spiral-masks"), "spiral-pruners"
 _MNIST_NET = "784-100-100-10 network on MNIST, 5 rounds of one half, 2,000 steps"
 _SMALL = "100-60-2 network on generated bars, 5 rounds of 45 %, 400 steps"
 _SPIRAL = "2-w-w-w-1 network on the Cubist Spiral, 2,000 steps"
@@ -78,12 +78,10 @@ def _accuracy(arm: str, round: int | None = None) -> Callable[[pd.DataFrame], Me
 
 
 def fewest_known(target: float) -> int | None:
-    """Return the fewest weights with which the search reached an accuracy; None if not yet run."""
-    if _SEARCH not in recorded():
-        return None
-    rows = widen(load_rows(_SEARCH))
-    good = rows[rows["accuracy"] >= target]
-    return int(good["weights"].min()) if len(good) else None
+    """Return the fewest weights with which any search reached an accuracy; None if none did."""
+    tables = [widen(load_rows(name)) for name in _SEARCHES if name in recorded()]
+    good = [table.loc[table["accuracy"] >= target, "weights"] for table in tables]
+    return min((int(weights.min()) for weights in good if len(weights)), default=None)
 
 
 def _needed(
