@@ -160,13 +160,15 @@ def split(rows: pd.DataFrame) -> list[Task]:
         for i, seed in enumerate(entry["seeds"])
     }
     settings = {part.get("label", ""): part for part in provenance["parts"]}
+    labels = rows["arm"].map({arm: label_of(arm) for arm in rows["arm"].unique()})
+    own = dict(list(rows.groupby([labels, rows["seed"].astype(int)], sort=False)))
     tasks = []
     for label, part in settings.items():
-        own = rows[rows["arm"].map(label_of).eq(label)]
-        for seed in _in_order(own["seed"], provenance["seeds"]):
+        seeds = [seed for part_of_it, seed in own if part_of_it == label]
+        for seed in _in_order(seeds, provenance["seeds"]):
             entry = known.get((label, seed)) or _older(provenance, seed, len(settings))
             about = {key: entry[key] for key in ABOUT if key in entry}
-            chosen = own[own["seed"] == seed].reset_index(drop=True)
+            chosen = own[label, seed].reset_index(drop=True)
             chosen.attrs = {}
             tasks.append(Task(record, label, int(seed), part, chosen, about))
     return tasks
