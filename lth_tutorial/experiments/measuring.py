@@ -16,7 +16,7 @@ from lth_tutorial.experiments import command_of, experiment
 from lth_tutorial.experiments.budget import in_words
 from lth_tutorial.experiments.design import Experiment, scaled
 from lth_tutorial.experiments.growing import growing
-from lth_tutorial.experiments.merging import IDENTITY, claim_workdir
+from lth_tutorial.experiments.merging import ANEW, IDENTITY, claim_workdir, folder_name
 from lth_tutorial.experiments.running import (
     Budget,
     Job,
@@ -236,8 +236,7 @@ def workdir_of(design: Experiment, data: str, scale: float, options: argparse.Na
     if options.workdir is not None:
         several = len(options.names) > 1
         return Path(options.workdir) / design.name if several else Path(options.workdir)
-    anew = "-anew" if options.anew else ""
-    return runs_folder() / f"{design.name}-{data}-{scale:g}{anew}"
+    return runs_folder() / (folder_name(design.name, data, scale) + (ANEW if options.anew else ""))
 
 
 def runs_folder() -> Path:

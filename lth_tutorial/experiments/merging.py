@@ -18,6 +18,8 @@ from lth_tutorial.safety.files import write_atomically
 
 IDENTITY = "experiment.json"
 """The file that says which experiment a working directory belongs to."""
+ANEW = "-anew"
+"""Ends the name of a working directory in which a record is measured anew."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ def copy_checkpoints(source: str | Path, runs: Path) -> list[str]:
     """
     said = []
     for identity in sorted(Path(source).rglob(IDENTITY)) if not is_remote(source) else []:
-        there, name = identity.parent, identity.parent.name
+        there = identity.parent
+        name = _name_here(there)
         here = runs / name
         if here.resolve() == there.resolve():
             continue
@@ -103,6 +106,23 @@ def copy_checkpoints(source: str | Path, runs: Path) -> list[str]:
             _exchange(job, target)
             said.append(f"{name}/{job.name}: copied from {there}")
     return said
+
+
+def _name_here(there: Path) -> str:
+    """Return the name under which a run looks for a working directory, whatever it was called."""
+    belongs = read_identity(there)
+    try:
+        name = folder_name(belongs["experiment"], belongs["data"], belongs["scale"])
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(
+            f"{there / IDENTITY} does not say which experiment the folder belongs to; it says "
+            f"{belongs!r}"
+        ) from None
+    if Path(name).name != name:
+        raise ValueError(
+            f"{there / IDENTITY} names an experiment or data with a path in it: {name}"
+        )
+    return there.name if there.name == name + ANEW else name
 
 
 def _exchange(job: Path, target: Path) -> None:
@@ -137,6 +157,11 @@ def size_of(job: Path) -> tuple[int, float]:
 def identity_of(design: Experiment, scale: float, data: str) -> dict:
     """Return what a working directory belongs to."""
     return {"experiment": design.name, "scale": scale, "data": data}
+
+
+def folder_name(experiment: str, data: str, scale: float) -> str:
+    """Return the name of the working directory of a run that was given none."""
+    return f"{experiment}-{data}-{scale:g}"
 
 
 def claim_workdir(workdir: Path, design: Experiment, scale: float, data: str) -> None:

@@ -10,6 +10,7 @@ from lth_tutorial.experiments import EXPERIMENTS, experiment
 from lth_tutorial.experiments.budget import in_words
 from lth_tutorial.experiments.cost import DEVICES, part_costs
 from lth_tutorial.experiments.growing import Growing, growing
+from lth_tutorial.experiments.merging import folder_name
 from lth_tutorial.experiments.provenance import device_at_hand
 from lth_tutorial.results.records import load_provenance, recorded
 
@@ -72,7 +73,7 @@ def status(names: Sequence[str], out: str | Path | None, device: str, runs: Path
             about = load_provenance(design.name, root=out)
             scale, data = about["scale"], about["data"]
         record = growing(design, scale, data, out)
-        workdir = runs / f"{design.name}-{data}-{scale:g}"
+        workdir = runs / folder_name(design.name, data, scale)
         lines += lines_of(record, workdir, _seconds_per_task(record, device))
     return lines
 

@@ -150,7 +150,8 @@ def test_checkpoints_of_another_machine_are_taken_in(tmp_path, home, capsys):
     assert run(tmp_path / "straight") == 0
     assert run(tmp_path / "a", "--budget", "0.001s") == 0
     runs = home / ".cache" / "lth_tutorial" / "runs"
-    shutil.copytree(runs, tmp_path / "other-machine")
+    # There the folder had another name, given by --workdir.
+    shutil.copytree(runs / "small-digits-1", tmp_path / "other-machine" / "mine")
     shutil.rmtree(runs)
     users = runs / "small-digits-1" / ".part_0_seeds_0_1.copied" / "notes.txt"
     users.parent.mkdir(parents=True)
@@ -166,6 +167,18 @@ def test_checkpoints_of_another_machine_are_taken_in(tmp_path, home, capsys):
     assert "continuing from" in capsys.readouterr().out
     tables = [(tmp_path / name / "small.csv").read_bytes() for name in ("straight", "b")]
     assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize(
+    "says", [b"{}", b"[1]", b"\xff", b'{"experiment": "../x", "data": "d", "scale": 1}']
+)
+def test_a_working_directory_that_does_not_say_whose_it_is_is_refused(tmp_path, home, capsys, says):
+    job = tmp_path / "w" / "part_0"
+    job.mkdir(parents=True)
+    (job.parent / merging.IDENTITY).write_bytes(says)
+    assert main(["merge", str(tmp_path / "w"), "--out", str(tmp_path / "b")]) == 2
+    assert str(job.parent / merging.IDENTITY) in capsys.readouterr().err
+    assert not (home / ".cache").exists() and not (tmp_path / "x-d-1").exists()
 
 
 @pytest.mark.parametrize("step", ["copytree", "rename"])
