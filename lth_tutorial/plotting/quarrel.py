@@ -143,6 +143,8 @@ def rate_and_worth(rows: DataFrame, rate: float | None = None, *, round: int = 4
 def worth_in_words(rows: DataFrame, rate: float, *, round: int = 4) -> str:
     """Return what a sweep found at one rate: the ticket's lead, and the dense network's barrier.
 
+    Both with their 95 % intervals; the lead is paired by seed, and n counts its pairs.
+
     Args:
         rows: wide rows of the record `digits-quarrel-rates`.
         rate: one of its rates.
@@ -154,10 +156,11 @@ def worth_in_words(rows: DataFrame, rate: float, *, round: int = 4) -> str:
     choose("rate", f"{rate:g}", [f"{each:g}" for each in sweep_rates(rows)])
     accuracy = rows[rows["round"] == round].pivot(index="seed", columns="arm", values="accuracy")
     lead = t_interval(accuracy[f"rate {rate:g}: ticket"] - accuracy[f"rate {rate:g}: reinit"])
-    barrier = rows[rows["arm"] == f"rate {rate:g}, copies: dense"]["height"].dropna().mean()
+    barrier = t_interval(rows[rows["arm"] == f"rate {rate:g}, copies: dense"]["height"])
+    mean, low, high = (format_number(value, "points") for value in barrier[:3])
     return (
-        f"{rate:g}: the ticket leads by {format_number(lead.mean, 'points')} points, "
-        f"the barrier is {format_number(barrier, 'points')}"
+        f"{rate:g}: the ticket leads by {format_interval(lead, 'points')} points, "
+        f"the barrier is {mean} [{low}, {high}] points; n = {lead.n}"
     )
 
 

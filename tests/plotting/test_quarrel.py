@@ -74,10 +74,16 @@ def test_the_sweep_shows_both_arms_and_the_barrier_by_rate():
         lt.plotting.rate_and_worth(sweep(), 0.5)
 
 
-def test_words_say_lead_and_barrier_at_a_rate():
+def test_words_say_lead_and_barrier_at_a_rate_with_their_intervals():
     rows = sweep()
-    rows.loc[rows["arm"] == "rate 0.2: reinit", "accuracy"] = 0.875
+    low = rows["arm"].eq("rate 0.2: reinit")
+    rows.loc[low, "accuracy"] = [0.87, 0.875, 0.875, 0.88]
+    rows.loc[rows["arm"] == "rate 0.2, copies: dense", "height"] = [0.07, 0.08, 0.08, 0.09]
+    # Half the interval: 3.182 · 0.408 points / √4 for the leads, and twice that for the barriers.
     words = lt.plotting.worth_in_words(rows, 0.2)
-    assert words == "0.2: the ticket leads by 2.50 points, the barrier is 8.00"
+    assert words == (
+        "0.2: the ticket leads by +2.50 [+1.85, +3.15] points, "
+        "the barrier is 8.00 [6.70, 9.30] points; n = 4"
+    )
     with pytest.raises(ValueError, match="rate"):
         lt.plotting.worth_in_words(rows, 0.3)
