@@ -19,6 +19,7 @@ State = dict[str, Tensor]
 """A detached copy of a model's `state_dict()`: parameter name to tensor."""
 
 
+@checked
 def snapshot(model: nn.Module) -> State:
     """Return a copy of the model's state that later training cannot change.
 
@@ -44,6 +45,7 @@ def load_state_(model: nn.Module, state: State) -> None:
     model.load_state_dict(extra | state)
 
 
+@checked
 def state_hash(state: State) -> str:
     """Return a SHA-256 digest of names, types, shapes and bits of a state.
 

@@ -31,7 +31,7 @@ from lth_tutorial.claims.rules import Claim, Effect
 from lth_tutorial.results.intervals import Interval
 from lth_tutorial.results.records import load_rows, recorded, widen
 from lth_tutorial.runtime import choose
-from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.arguments import at_least, checked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,6 +85,8 @@ def claims(
         choose("level", level, ("live", "full scale"))
     if record is not None:
         choose("record", record, dict.fromkeys(claim.record for claim in CLAIMS))
+    if chapter is not None:
+        at_least("chapter", chapter, 0)
     rows = rows or {}
     for name in rows:
         choose("record", name, dict.fromkeys(claim.record for claim in CLAIMS))

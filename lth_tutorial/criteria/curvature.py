@@ -24,10 +24,12 @@ from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.networks.calls import call_with
 from lth_tutorial.pruning.masks import Mask, Scores
 from lth_tutorial.runtime import choose
+from lth_tutorial.safety.arguments import checked
 
 _ELEMENTS = 20_000_000  # of gradients that are held at the same time: 80 MB
 
 
+@checked
 def obd_scores(
     model: nn.Module,
     data: Dataset,
@@ -55,7 +57,6 @@ def obd_scores(
             tiny ones only.
 
     Raises:
-        TypeError: if `data` is no `Dataset`.
         ValueError: if the mask does not fit, the curvature is unknown, or scores are NaN or
             infinite.
 
@@ -64,7 +65,7 @@ def obd_scores(
     """
     choose("curvature", curvature, ("gauss_newton", "hessian"))
     weights = masked_weights(model, mask)
-    chunks, n = _chunks("obd_scores", data, weights, examples, data_seed)
+    chunks, n = _chunks(data, weights, examples, data_seed)
     with scoring_mode(model, batch_statistics=False), own_statistics(model, weights, chunks):
         if curvature == "hessian":
             with differentiable_twice(model, "obd_scores"):
@@ -76,6 +77,7 @@ def obd_scores(
     return check_finite("obd_scores", scores)
 
 
+@checked
 def fisher_scores(
     model: nn.Module,
     data: Dataset,
@@ -93,23 +95,22 @@ def fisher_scores(
         model, data, mask, examples, data_seed: as for `obd_scores`.
 
     Raises:
-        TypeError: if `data` is no `Dataset`.
         ValueError: if the mask does not fit, or scores are NaN or infinite.
 
     Source: Theis et al. 2018 (Fisher pruning), section 2; the expansion is that of Optimal Brain
     Damage.
     """
     weights = masked_weights(model, mask)
-    chunks, n = _chunks("fisher_scores", data, weights, examples, data_seed)
+    chunks, n = _chunks(data, weights, examples, data_seed)
     with scoring_mode(model, batch_statistics=False), own_statistics(model, weights, chunks):
         squares = _sum_of_squares(model, weights, chunks, _own_label, 1)
     scores = {n_: (w.square() * squares[n_] / (2 * n)).detach() for n_, w in weights.items()}
     return check_finite("fisher_scores", scores)
 
 
-def _chunks(criterion, data, weights, examples, data_seed):
+def _chunks(data, weights, examples, data_seed):
     size = max(1, min(500, _ELEMENTS // sum(w.numel() for w in weights.values())))
-    return training_chunks(criterion, data, examples, data_seed, size)
+    return training_chunks(data, examples, data_seed, size)
 
 
 Loss = Callable[[Tensor, Tensor, int], Tensor]

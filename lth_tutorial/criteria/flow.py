@@ -14,6 +14,7 @@ from lth_tutorial.criteria.paths import MASKED, Path, counting, path, plain, ref
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.networks.calls import call_with
 from lth_tutorial.pruning.masks import Mask, Scores, weights_under
+from lth_tutorial.safety.arguments import checked
 
 _SMALL = 1e-12  # the product of three such numbers is still a normal one in single precision
 _ONLY_ADD_AND_SCALE = (
@@ -22,6 +23,7 @@ _ONLY_ADD_AND_SCALE = (
 )  # fmt: skip
 
 
+@checked
 def synflow_scores(model: nn.Module, data: Dataset, mask: Mask) -> Scores:
     """Return w · ∂R/∂w, with R the sum of the outputs for an input of ones and weights |w|.
 
@@ -60,6 +62,7 @@ def synflow_scores(model: nn.Module, data: Dataset, mask: Mask) -> Scores:
     return check_finite("synflow_scores", scores)
 
 
+@checked
 def connected_weights(model: nn.Module, data: Dataset, mask: Mask) -> Mask:
     """Return the kept weights that lie on a path of kept weights from input to output.
 
@@ -84,6 +87,7 @@ def connected_weights(model: nn.Module, data: Dataset, mask: Mask) -> Mask:
     return {name: mask[name] & (scores[name] > 0) for name in mask}
 
 
+@checked
 def count_paths(model: nn.Module, data: Dataset, mask: Mask) -> float:
     """Return the number of paths of kept weights from an input to an output.
 

@@ -21,8 +21,10 @@ from lth_tutorial.criteria.second_derivatives import (
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import Mask, Scores
 from lth_tutorial.runtime import is_whole
+from lth_tutorial.safety.arguments import checked
 
 
+@checked
 def snip_scores(
     model: nn.Module,
     data: Dataset,
@@ -45,17 +47,17 @@ def snip_scores(
             paper takes one minibatch (100 for MNIST).
 
     Raises:
-        TypeError: if `data` is no `Dataset`.
         ValueError: if the mask does not fit, or scores are NaN or infinite.
 
     Source: Lee et al. 2019, section 4.
     """
     weights = masked_weights(model, mask)
-    chunks, n = training_chunks("snip_scores", data, examples, data_seed)
+    chunks, n = training_chunks(data, examples, data_seed)
     gradient = _mean_gradient(model, weights, chunks, n)
     return _product("snip_scores", weights, gradient)
 
 
+@checked
 def gradient_scores(
     model: nn.Module,
     data: Dataset,
@@ -79,7 +81,6 @@ def gradient_scores(
         batch_size: examples per gradient; None for one gradient of the mean loss.
 
     Raises:
-        TypeError: if `data` is no `Dataset`.
         ValueError: if the mask or the base does not fit, or scores are NaN or infinite.
 
     Source: Lévai & Zombori 2020 (data-dependent pruning), after Lee et al. 2019.
@@ -93,10 +94,10 @@ def gradient_scores(
             f"{', '.join(f'{n} {tuple(s.shape)}' for n, s in base.items())}"
         )
     if batch_size is None:
-        chunks, n = training_chunks("gradient_scores", data, examples, data_seed)
+        chunks, n = training_chunks(data, examples, data_seed)
         size = {k: g.abs() for k, g in _mean_gradient(model, weights, chunks, n).items()}
     else:
-        chunks, n = training_chunks("gradient_scores", data, examples, data_seed, batch_size)
+        chunks, n = training_chunks(data, examples, data_seed, batch_size)
         parts = [_mean_gradient(model, weights, [chunk], len(chunk[0])) for chunk in chunks]
         share = [len(x) / n for x, _ in chunks]
         size = {
@@ -106,6 +107,7 @@ def gradient_scores(
     return _product("gradient_scores", base or weights, size)
 
 
+@checked
 def grasp_scores(
     model: nn.Module,
     data: Dataset,
@@ -127,7 +129,6 @@ def grasp_scores(
         temperature: the logits are divided by it, as in the authors' code; 1 for none.
 
     Raises:
-        TypeError: if `data` is no `Dataset`.
         ValueError: if the mask does not fit, the temperature is not above 0, or scores are NaN or
             infinite.
 
@@ -136,7 +137,7 @@ def grasp_scores(
     if not temperature > 0:
         raise ValueError(f"temperature divides the logits and is above 0; got {temperature!r}")
     weights = masked_weights(model, mask)
-    chunks, n = training_chunks("grasp_scores", data, examples, data_seed)
+    chunks, n = training_chunks(data, examples, data_seed)
     # One chunk's own first derivative is the gradient over all examples.
     gradient = _mean_gradient(model, weights, chunks, n, temperature) if len(chunks) > 1 else {}
     product = {name: torch.zeros_like(w) for name, w in weights.items()}

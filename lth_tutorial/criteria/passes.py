@@ -103,28 +103,16 @@ def own_statistics(model: nn.Module, weights: dict[str, Tensor], chunks) -> Iter
 
 
 def training_chunks(
-    criterion: str,
-    data: Dataset,
-    examples: int | None,
-    data_seed: int,
-    size: int = _CHUNK,
+    data: Dataset, examples: int | None, data_seed: int, size: int = _CHUNK
 ) -> tuple[list[tuple[Tensor, Tensor]], int]:
     """Return normalised training examples with labels in chunks, and their number.
 
     Args:
-        criterion: name of the function that needs them, for the error message.
         examples: how many, drawn without replacement by `data_seed`; None for all.
 
     Raises:
-        TypeError: if `data` is no `Dataset`.
         ValueError: if there are fewer examples.
     """
-    if not isinstance(data, Dataset):
-        got = "none" if data is None else type(data).__name__
-        raise TypeError(
-            f"{criterion} looks at the loss and needs training examples: pass a Dataset; got "
-            f"{got}. magnitude_scores and random_scores need no data"
-        )
     x, y = data.split("train")
     if examples is not None:
         rows = batch_indices(len(x), examples, 0, data_seed).to(x.device)

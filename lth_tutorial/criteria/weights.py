@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from lth_tutorial.data.dataset import generator_for
 from lth_tutorial.networks.parametrized import weight_in
 from lth_tutorial.pruning.masks import Mask, Scores, check_boolean, check_mask
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.states import State
 
 
+@checked
 def magnitude_scores(state: State, mask: Mask) -> Scores:
     """Return |w| for every prunable weight of a trained network.
 
@@ -25,10 +26,11 @@ def magnitude_scores(state: State, mask: Mask) -> Scores:
 
     Source: Han et al. 2015; Frankle & Carbin 2019, section 1.
     """
-    _check_state("magnitude_scores", state, mask)
+    _check_state(state, mask)
     return {name: weight_in(state, name).abs() for name in state if name in mask}
 
 
+@checked
 def relative_magnitude_scores(state: State, mask: Mask) -> Scores:
     """Return |w| over the mean |w| that its layer keeps: magnitudes made comparable across layers.
 
@@ -44,7 +46,7 @@ def relative_magnitude_scores(state: State, mask: Mask) -> Scores:
 
     Source: the code of Li et al. 2020 (boosting tickets).
     """
-    _check_state("relative_magnitude_scores", state, mask)
+    _check_state(state, mask)
     scores = {}
     for name in (name for name in state if name in mask):
         size, kept = weight_in(state, name).abs(), mask[name]
@@ -53,6 +55,7 @@ def relative_magnitude_scores(state: State, mask: Mask) -> Scores:
     return scores
 
 
+@checked
 def random_scores(mask: Mask, seed: int) -> Scores:
     """Return scores uniform in [0, 1) that know nothing of the weights: a control.
 
@@ -68,6 +71,7 @@ def random_scores(mask: Mask, seed: int) -> Scores:
     }
 
 
+@checked
 def movement_scores(state: State, start: State, mask: Mask) -> Scores:
     """Return |w − w₀|, how far training moved every prunable weight.
 
@@ -81,12 +85,13 @@ def movement_scores(state: State, start: State, mask: Mask) -> Scores:
 
     Source: Zhou et al. 2019, section 2 (the criterion *movement*).
     """
-    _check_state("movement_scores", state, mask)
-    _check_state("movement_scores", start, mask)
+    _check_state(state, mask)
+    _check_state(start, mask)
     names = [name for name in state if name in mask]
     return {name: (weight_in(state, name) - weight_in(start, name)).abs() for name in names}
 
 
+@checked
 def magnitude_increase_scores(state: State, start: State, mask: Mask) -> Scores:
     """Return |w| − |w₀|, by how much training made every prunable weight larger.
 
@@ -100,13 +105,11 @@ def magnitude_increase_scores(state: State, start: State, mask: Mask) -> Scores:
 
     Source: Zhou et al. 2019, section 2 (the criterion *magnitude increase*).
     """
-    _check_state("magnitude_increase_scores", state, mask)
-    _check_state("magnitude_increase_scores", start, mask)
+    _check_state(state, mask)
+    _check_state(start, mask)
     names = [name for name in state if name in mask]
     return {name: weight_in(state, name).abs() - weight_in(start, name).abs() for name in names}
 
 
-def _check_state(criterion: str, state: State, mask: Mask) -> None:
-    if isinstance(state, nn.Module):
-        raise TypeError(f"{criterion} takes a state, not a model: pass snapshot(model)")
+def _check_state(state: State, mask: Mask) -> None:
     check_mask(mask, {name: state[name] for name in mask if name in state})

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lth_tutorial.runtime import choose, is_whole
+from lth_tutorial.safety.arguments import checked
 
 SPLITS = ("train", "val", "test")
 
@@ -134,6 +135,7 @@ def are_tokens(x: Tensor) -> bool:
     return x.dtype in (torch.int16, torch.int32, torch.int64)
 
 
+@checked
 def make_dataset(
     name: str,
     train: tuple[Tensor, Tensor],
@@ -184,6 +186,8 @@ def batch_indices(n: int, batch_size: int, step: int, data_seed: int) -> Tensor:
     Raises:
         ValueError: if a batch is larger than the data.
     """
+    if not is_whole(n) or n < 1:
+        raise ValueError(f"n is a whole number of at least 1; got {n!r}")
     if not is_whole(step) or step < 0:
         raise ValueError(f"step is a whole number of at least 0; got {step!r}")
     if not is_whole(batch_size) or not 0 < batch_size <= n:
@@ -286,12 +290,6 @@ def permutation(n: int, purpose: str, *key: int) -> Tensor:
 
 
 def _check_split(name: str, split: str, x: Tensor, y: Tensor, like: Tensor) -> None:
-    for tensor in (x, y):
-        if not isinstance(tensor, Tensor):
-            raise TypeError(
-                f"{name}: {split} needs tensors; got {type(tensor).__name__} (for a NumPy array: "
-                f"torch.from_numpy)"
-            )
     if x.ndim < 2:
         raise ValueError(
             f"{name}: {split} examples need a channel dimension, shape [n, channels, …]; "

@@ -72,6 +72,10 @@ def load_dataset(
         FileNotFoundError: if files are missing and `download` is False, or there is no folder.
         RuntimeError: if a download fails, or what arrived has a wrong checksum.
     """
+    try:
+        torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device is 'cpu', 'cuda' or the like; got {device!r}: {error}") from None
     folder = str(name).removeprefix("folder:") if str(name).startswith("folder:") else None
     spiral = re.fullmatch(r"cubist_spiral(?:\[(\d+)\])?", str(name))
     if spiral is not None:

@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.arguments import checked, is_whole
 
 Shape = tuple[int, ...]
 POOL = 0  # stands for a 2×2 max-pooling in a list of widths
@@ -37,8 +37,14 @@ def mlp(sizes: Sequence[int], *, batch_norm: bool = False) -> nn.Sequential:
     [outputs, inputs].
 
     Args:
+        sizes: inputs, hidden widths, outputs: at least two whole numbers of at least 1.
         batch_norm: normalise before every ReLU; hidden layers then have no bias of their own.
+
+    Raises:
+        ValueError: for other sizes.
     """
+    if len(sizes) < 2 or not all(is_whole(size) and size >= 1 for size in sizes):
+        raise ValueError(f"sizes are inputs, hidden widths and outputs, ≥ 1 each; got {sizes!r}")
     layers = _dense_layers(sizes, batch_norm=batch_norm)
     return nn.Sequential(OrderedDict(flatten=nn.Flatten(), **layers))
 

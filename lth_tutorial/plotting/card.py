@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lth_tutorial.runtime import choose
+from lth_tutorial.safety.arguments import checked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -213,6 +214,7 @@ def new_figure(width: float = 6.4, height: float = 4.6) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+@checked
 def not_yet_run(name: str) -> Figure:
     """Return a placeholder for the figure of a record that does not exist yet."""
     figure, axes = new_figure(height=2.4)

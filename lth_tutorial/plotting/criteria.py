@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lth_tutorial.plotting.card import FONT, METHODS, check_rows, new_figure
 from lth_tutorial.runtime import choose
+from lth_tutorial.safety.arguments import checked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
+@checked
 def saliency_plane(weight: Tensor, curvature: Tensor, share: float, *, points: int = 400) -> Figure:
     """Show every weight by its size and its curvature, and what two rankings keep of them.
 
@@ -71,6 +73,7 @@ def saliency_plane(weight: Tensor, curvature: Tensor, share: float, *, points: i
     return figure
 
 
+@checked
 def connected_layers(
     rows: DataFrame, *, density: float, arms: Sequence[str] | None = None
 ) -> Figure:

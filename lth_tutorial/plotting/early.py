@@ -16,6 +16,7 @@ from lth_tutorial.plotting.card import (
     value_label,
 )
 from lth_tutorial.results.intervals import summarize, t_interval
+from lth_tutorial.safety.arguments import checked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _LINES = ("#0072B2", "#B2182B", "#009E73", "#8C510A", "#6A3D9A", "#5D6D1E", "#C0398B", "#455A64")
 
 
+@checked
 def mask_distances(matrices: Mapping[str, Tensor], drawn: Mapping[str, float]) -> Figure:
     """Draw how far the masks of every two epochs are from each other, a map per training.
 
@@ -57,6 +59,7 @@ def mask_distances(matrices: Mapping[str, Tensor], drawn: Mapping[str, float]) -
     return figure
 
 
+@checked
 def settling(rows: DataFrame, *, value: str = "to_final") -> Figure:
     """Plot how far the mask of every epoch is from the last one: mean and 95% interval.
 
@@ -92,6 +95,7 @@ def settling(rows: DataFrame, *, value: str = "to_final") -> Figure:
     return figure
 
 
+@checked
 def accuracy_vs_drawing(rows: DataFrame, *, arms: Sequence[str] | None = None) -> Figure:
     """Plot accuracy at the end of training against the step at which the mask was drawn.
 
@@ -119,6 +123,7 @@ def accuracy_vs_drawing(rows: DataFrame, *, arms: Sequence[str] | None = None) -
     return figure
 
 
+@checked
 def accuracy_vs_step(
     rows: DataFrame, *, value: str = "robust_accuracy", arms: Sequence[str] | None = None
 ) -> Figure:

@@ -16,6 +16,7 @@ from lth_tutorial.plotting.card import (
     value_label,
 )
 from lth_tutorial.results.intervals import summarize
+from lth_tutorial.safety.arguments import checked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+@checked
 def weight_grids(weights: Mapping[str, Tensor]) -> Figure:
     """Show matrices of one layer side by side, a coloured square per weight, zeros grey.
 
@@ -55,6 +57,7 @@ def weight_grids(weights: Mapping[str, Tensor]) -> Figure:
     return figure
 
 
+@checked
 def mask_image(kept: Tensor, image_shape: tuple[int, int], *, title: str = "") -> Figure:
     """Show how many weights of the first layer each input pixel keeps, relative to the average.
 
@@ -73,6 +76,7 @@ def mask_image(kept: Tensor, image_shape: tuple[int, int], *, title: str = "") -
     return figure
 
 
+@checked
 def mask_and_arms(
     kept: Tensor, image_shape: tuple[int, int], rows: DataFrame, *, round: int
 ) -> Figure:

@@ -18,6 +18,7 @@ from lth_tutorial.plotting.card import (
     new_figure,
 )
 from lth_tutorial.results.intervals import summarize
+from lth_tutorial.safety.arguments import checked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,6 +40,7 @@ CURVES = {
 _POSITIVE, _NEGATIVE = "#B2182B", "#2166AC"
 
 
+@checked
 def receptive_fields(
     kept: Tensor, image_shape: tuple[int, int], *, columns: int = 10, rows: int = 4, title: str = ""
 ) -> Figure:
@@ -83,6 +85,7 @@ def _field_colours():
     return ListedColormap(["#FFFFFF", "#BFBFBF", "#0B3C5D"])
 
 
+@checked
 def locality_curves(tables: Mapping[str, DataFrame], *, value: str = "same") -> Figure:
     """Plot how often a pixel is kept, against its distance from a kept one.
 
@@ -105,6 +108,7 @@ def locality_curves(tables: Mapping[str, DataFrame], *, value: str = "same") -> 
     return figure
 
 
+@checked
 def neighbours_vs_density(rows: DataFrame) -> Figure:
     """Plot the share of kept neighbours against the density of the first layer, with both nulls.
 
@@ -135,6 +139,7 @@ def neighbours_vs_density(rows: DataFrame) -> Figure:
     return figure
 
 
+@checked
 def excess_by_arm(rows: DataFrame, labels: Mapping[str, str], *, value: str = "excess") -> Figure:
     """Plot the locality beyond the null for several arms: a dot per seed, mean and 95% interval.
 
@@ -161,6 +166,7 @@ def excess_by_arm(rows: DataFrame, labels: Mapping[str, str], *, value: str = "e
     return figure
 
 
+@checked
 def spiral_and_wiring(model: nn.Module, data: Dataset, mask: Mask, *, title: str = "") -> Figure:
     """Draw what a network makes of the plane, beside its wiring.
 
@@ -246,6 +252,7 @@ def _column(size: int) -> list[float]:
     return [0.0] if size == 1 else np.linspace(-1, 1, size).tolist()
 
 
+@checked
 def weights_vs_width(table: DataFrame, *, fewest: int | None = None, target: str = "95%") -> Figure:
     """Plot how many weights each method needs against the width of the network it starts from.
 
@@ -287,6 +294,7 @@ def weights_vs_width(table: DataFrame, *, fewest: int | None = None, target: str
     return figure
 
 
+@checked
 def weights_vs_accuracy(rows: DataFrame, *, target: float = 0.95) -> Figure:
     """Plot the accuracy on the spiral against the number of weights needed, a dot per network.
 

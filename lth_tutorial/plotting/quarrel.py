@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lth_tutorial.plotting.card import FONT, METHODS, check_rows
 from lth_tutorial.results.intervals import format_interval, format_number, t_interval
 from lth_tutorial.runtime import choose, is_whole
+from lth_tutorial.safety.arguments import checked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +24,7 @@ ACTS = (
 _COLUMN = {"ticket": "ticket", "reinit": "re-initial-\nised"}
 
 
+@checked
 def quarrel(rows: DataFrame, *, acts: int = 3, round: int = 4) -> Figure:
     """Plot the acts of the quarrel side by side: test error of every seed, and what separates arms.
 
@@ -96,6 +98,7 @@ def _points(errors: list[Series]) -> str:
     return format_interval(t_interval(((second - first) / 100).dropna()), "points")
 
 
+@checked
 def rate_and_worth(rows: DataFrame, rate: float | None = None, *, round: int = 4) -> Figure:
     """Plot, against the learning rate, both arms' accuracy and the dense network's barrier.
 
@@ -140,6 +143,7 @@ def rate_and_worth(rows: DataFrame, rate: float | None = None, *, round: int = 4
     return figure
 
 
+@checked
 def worth_in_words(rows: DataFrame, rate: float, *, round: int = 4) -> str:
     """Return what a sweep found at one rate: the ticket's lead, and the dense network's barrier.
 
@@ -164,6 +168,7 @@ def worth_in_words(rows: DataFrame, rate: float, *, round: int = 4) -> str:
     )
 
 
+@checked
 def sweep_rates(rows: DataFrame) -> list[float]:
     """Return the learning rates of a sweep, smallest first (those at the usual budget)."""
     names = {arm.split(": ")[0] for arm in rows["arm"] if arm.startswith("rate ")}

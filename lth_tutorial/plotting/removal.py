@@ -16,6 +16,7 @@ from lth_tutorial.plotting.card import (
 )
 from lth_tutorial.plotting.images import _draw_mask
 from lth_tutorial.results.intervals import summarize
+from lth_tutorial.safety.arguments import checked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from lth_tutorial.states import State
 
 
+@checked
 def weights_and_accuracy(
     state: State, mask: Mask, image_shape: tuple[int, int], rows: DataFrame, *, round: int
 ) -> Figure:

@@ -15,12 +15,14 @@ from lth_tutorial.plotting.card import (
     value_label,
 )
 from lth_tutorial.results.intervals import summarize
+from lth_tutorial.safety.arguments import checked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
 
+@checked
 def arm_dots(
     rows: DataFrame,
     *,

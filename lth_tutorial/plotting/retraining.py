@@ -16,12 +16,14 @@ from lth_tutorial.plotting.card import (
     replicates_note,
 )
 from lth_tutorial.results.intervals import summarize
+from lth_tutorial.safety.arguments import checked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
 
+@checked
 def learning_rates(rows: DataFrame) -> Figure:
     """Plot the learning rate of each arm against the steps trained in all, dense ones included.
 
@@ -54,6 +56,7 @@ def learning_rates(rows: DataFrame) -> Figure:
     return figure
 
 
+@checked
 def accuracy_vs_budget(
     rows: DataFrame, *, steps: int, round: int, arms: Sequence[str] | None = None
 ) -> Figure:

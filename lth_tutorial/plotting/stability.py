@@ -13,6 +13,7 @@ from lth_tutorial.plotting.card import (
     new_figure,
 )
 from lth_tutorial.results.intervals import summarize
+from lth_tutorial.safety.arguments import checked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +27,7 @@ STABLE = 0.02
 """Barrier below which Frankle et al. (2020) call training stable."""
 
 
+@checked
 def barrier_vs_step(
     rows: DataFrame,
     *,
@@ -82,6 +84,7 @@ def barrier_vs_step(
     return figure
 
 
+@checked
 def error_along_path(
     curves: Mapping[str, Sequence[Sequence[float]]], *, mark: float | None = None
 ) -> Figure:
@@ -123,6 +126,7 @@ def error_along_path(
     return figure
 
 
+@checked
 def stability_and_error(
     rows: DataFrame, *, step: str = "rewind_step", arms: Sequence[str] | None = None
 ) -> Figure:
@@ -193,6 +197,7 @@ def _draw_against_step(
     )  # fmt: skip
 
 
+@checked
 def surface(plane: Plane, names: Sequence[str], *, value: str = "errors") -> Figure:
     """Draw error or loss on the plane through three networks as a map with level lines.
 

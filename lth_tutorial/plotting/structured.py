@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lth_tutorial.plotting.card import FONT, METHODS, draw_band, new_figure
 from lth_tutorial.results.intervals import summarize
 from lth_tutorial.runtime import choose
+from lth_tutorial.safety.arguments import checked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +29,7 @@ COSTS = {
 }
 
 
+@checked
 def coupling(groups: Mapping[str, UnitGroup]) -> Figure:
     """Draw which layers make units, and which of them can only lose a unit together.
 
@@ -65,6 +67,7 @@ def coupling(groups: Mapping[str, UnitGroup]) -> Figure:
     return figure
 
 
+@checked
 def cost_bars(table: DataFrame) -> Figure:
     """Draw every cost of some networks as a share of the first network's.
 
@@ -95,6 +98,7 @@ def cost_bars(table: DataFrame) -> Figure:
     return figure
 
 
+@checked
 def scales_and_accuracy(
     scales: Mapping[str, Mapping[str, Tensor]], rows: DataFrame, *, fraction: float
 ) -> Figure:

@@ -17,6 +17,7 @@ from lth_tutorial.plotting.card import (
     value_label,
 )
 from lth_tutorial.results.intervals import summarize, t_interval
+from lth_tutorial.safety.arguments import checked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 COLUMNS = ("arm", "seed", "round", "density", "accuracy")
 
 
+@checked
 def supermasks_vs_density(rows: DataFrame, *, arms: Sequence[str] | None = None) -> Figure:
     """Plot the accuracy of supermasks against their density: every seed, mean and 95% interval.
 
@@ -56,6 +58,7 @@ def supermasks_vs_density(rows: DataFrame, *, arms: Sequence[str] | None = None)
     return figure
 
 
+@checked
 def accuracy_by_network(rows: DataFrame) -> Figure:
     """Plot the accuracy of every arm in several networks: a dot per seed, mean and 95% interval.
 
@@ -93,6 +96,7 @@ def accuracy_by_network(rows: DataFrame) -> Figure:
     return figure
 
 
+@checked
 def layer_and_arms(frozen: Tensor, effective: Tensor, rows: DataFrame, *, round: int) -> Figure:
     """Show what a layer was drawn as, what it computes with, and every seed's accuracy beside it.
 

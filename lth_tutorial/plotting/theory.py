@@ -19,6 +19,7 @@ from lth_tutorial.plotting.card import (
     value_label,
 )
 from lth_tutorial.results.intervals import summarize
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.theory import Subset, typical_error
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _LEFT_OUT = "#8C8C8C"
 
 
+@checked
 def subset_sums(values: Tensor, target: float, found: Subset, sums: Tensor) -> Figure:
     """Show which numbers a subset keeps, and where all subset sums lie.
 
@@ -70,6 +72,7 @@ def subset_sums(values: Tensor, target: float, found: Subset, sums: Tensor) -> F
     return figure
 
 
+@checked
 def imitated_lines(x: Tensor, target: Tensor, imitations: Mapping[str, Tensor]) -> Figure:
     """Show functions of one input beside the target that they imitate.
 
@@ -89,6 +92,7 @@ def imitated_lines(x: Tensor, target: Tensor, imitations: Mapping[str, Tensor]) 
     return figure
 
 
+@checked
 def error_vs_products(rows: DataFrame) -> Figure:
     """Show the error of subset sums against the number of products, on two horizontal axes.
 
@@ -135,6 +139,7 @@ def error_vs_products(rows: DataFrame) -> Figure:
     return figure
 
 
+@checked
 def imitation(rows: DataFrame) -> Figure:
     """Show accuracy and output error of pruned random networks against products per weight.
 

@@ -25,6 +25,7 @@ from lth_tutorial.results.intervals import (
     paired_difference,
     summarize,
 )
+from lth_tutorial.safety.arguments import checked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 ROW_COLUMNS = ("arm", "seed", "round", "density")
 
 
+@checked
 def accuracy_vs_density(
     rows: DataFrame,
     *,
@@ -79,6 +81,7 @@ def accuracy_vs_density(
     return figure
 
 
+@checked
 def steps_vs_density(
     rows: DataFrame,
     *,
@@ -147,6 +150,7 @@ def _steps_axis(axes: Axes, steps: Series) -> None:
     axes.minorticks_off()
 
 
+@checked
 def differences(
     rows: DataFrame,
     arm_a: str,

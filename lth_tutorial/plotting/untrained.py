@@ -15,6 +15,7 @@ from lth_tutorial.plotting.card import (
 )
 from lth_tutorial.results.intervals import summarize
 from lth_tutorial.runtime import choose
+from lth_tutorial.safety.arguments import checked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _LABELS = {"width": "width of the hidden layers (log scale)", "density": "share of weights kept"}
 
 
+@checked
 def supermask_accuracy(rows: DataFrame, x: Literal["width", "density"]) -> Figure:
     """Show test accuracy against width or density, with every seed as a dot.
 
@@ -46,6 +48,7 @@ def supermask_accuracy(rows: DataFrame, x: Literal["width", "density"]) -> Figur
     return figure
 
 
+@checked
 def mask_and_accuracy(weights: Tensor, rows: DataFrame, *, round: int) -> Figure:
     """Show the kept weights of one layer beside the accuracy at every density.
 

@@ -21,6 +21,7 @@ from lth_tutorial.plotting.card import (
 )
 from lth_tutorial.results.intervals import summarize
 from lth_tutorial.runtime import choose
+from lth_tutorial.safety.arguments import checked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+@checked
 def basis_images(bases: Mapping[str, Tensor], image_shape: tuple[int, int], n: int = 8) -> Figure:
     """Show basis vectors of the pixels' side as pictures, one row for each basis.
 
@@ -60,6 +62,7 @@ def basis_images(bases: Mapping[str, Tensor], image_shape: tuple[int, int], n: i
     return figure
 
 
+@checked
 def accuracy_vs_stored(rows: DataFrame, *, arms: Sequence[str] | None = None) -> Figure:
     """Plot accuracy against what a pruned network has to store, its basis counted.
 
@@ -95,6 +98,7 @@ def accuracy_vs_stored(rows: DataFrame, *, arms: Sequence[str] | None = None) ->
     return figure
 
 
+@checked
 def moved_tickets(rows: DataFrame, pairs: Sequence[tuple[str, str]]) -> Figure:
     """Plot the accuracy of moved tickets and their controls: a dot per seed, mean and interval.
 
@@ -124,6 +128,7 @@ def moved_tickets(rows: DataFrame, pairs: Sequence[tuple[str, str]]) -> Figure:
     return figure
 
 
+@checked
 def accuracy_vs_penalty(rows: DataFrame) -> Figure:
     """Plot the accuracy of penalised random masks against λ, beside the controls as lines.
 
@@ -153,6 +158,7 @@ def accuracy_vs_penalty(rows: DataFrame) -> Figure:
     return figure
 
 
+@checked
 def weights_leaving(weights: Tensor, kept: Tensor, rows: DataFrame, *, round: int) -> Figure:
     """Show a layer's weights just before a random mask removes some, and all seeds' accuracies.
 

@@ -240,6 +240,7 @@ def record_path(name: str, *, root: str | Path | None = None) -> Path:
     return records_folder(root) / f"{name}.csv"
 
 
+@checked
 def recorded(*, root: str | Path | None = None) -> list[str]:
     """Return the names of the records that have been run."""
     folder = records_folder(root)

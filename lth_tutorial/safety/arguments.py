@@ -1,8 +1,9 @@
 """What a public function takes, checked before it begins: the kind of every argument.
 
-`@checked` reads a function's own annotations, so that a model where data belong, a string where
-numbers do or a class where an object does is named at once, with what was given and what would
-work. Which numbers, and whether arguments fit each other, are the functions' own business.
+`@checked` reads a function's own annotations, so that a model where data belong, a string or True
+where numbers do or a class where an object does is named at once, with what was given and what
+would work; and the ranges of what is called the same everywhere, such as seeds. Other ranges, and
+whether arguments fit each other, are the functions' own business.
 """
 
 from __future__ import annotations
@@ -41,6 +42,31 @@ Function = typing.TypeVar("Function", bound=Callable)
 """Editors and type checkers see the function itself, not what was put round it."""
 
 
+_SEED = "is a whole number of at least 0", lambda value: value >= 0
+_COUNT = "is a whole number of at least 1", lambda value: value >= 1
+_ABOVE_0 = "is a number above 0, and finite", lambda value: 0 < value < math.inf
+_LENGTH = "is a number above 0", lambda value: value > 0
+_SHARE = "is a number in [0, 1]", lambda value: 0 <= value <= 1
+_SEEDS = (
+    "are one or more different whole numbers of at least 0",
+    lambda value: len(value) and min(value) >= 0,
+)
+_DATA_SEEDS = "are one or more whole numbers of at least 0", _SEEDS[1]
+_SOME = "are one or more different names", lambda value: len(value) > 0
+_FOLDER = "is a folder; '.' is the one at hand", lambda value: str(value) != ""
+_FILE = "is a file", lambda value: str(value) != ""
+_RANGES: dict[str, tuple[str, Callable]] = {
+    "seed": _SEED, "data_seed": _SEED, "seeds": _SEEDS, "data_seeds": _DATA_SEEDS,
+    "arms": _SOME, "others": _SOME,
+    "window": _COUNT, "shuffles": _COUNT, "height": _COUNT, "width": _COUNT, "channels": _COUNT,
+    "restarts": _COUNT, "pool": _COUNT, "children": _COUNT, "fewest": _COUNT,
+    "synflow_rounds": _COUNT, "floor": _SHARE, "threshold": _SHARE,
+    "longest": _LENGTH, "temperature": _ABOVE_0, "workdir": _FOLDER, "root": _FOLDER,
+    "path": _FILE,
+}  # fmt: skip
+"""By the name of a parameter, which means the same everywhere; other ranges the functions check."""
+
+
 class ArgumentError(ValueError, TypeError):
     """An argument is of a kind that the function cannot take; says which, and what would work."""
 
@@ -76,15 +102,29 @@ def check_kinds(function: Callable, values: typing.Mapping[str, object]) -> None
         if name not in values:
             continue
         value = values[name]
-        default = inspect.signature(function).parameters[name].default
-        # Functions say themselves which numbers and words they take.
-        fits = _is_light(value) if _is_scalar(hint) else _fits(value, hint)
-        if value is default or fits:
+        if value is _defaults(function)[name]:
             continue
-        raise ArgumentError(
-            f"{name} is {_described(hint, spelled)}; got {shown(value)}{_hint(value, hint, name)}"
-            f". {_usage(function)}"
-        )
+        meant, is_allowed = _RANGES.get(name, ("", None)) if hint is not bool else ("", None)
+        if not _fits(value, hint):
+            says_kind = meant and (hint in (int, float) or name in ("seeds", "data_seeds"))
+            meant = meant if says_kind else f"is {_described(hint, spelled)}"
+            more = _hint(value, hint, name)
+        elif is_allowed and _is_out_of_range(name, value, is_allowed):
+            more = ""
+        else:
+            continue
+        raise ArgumentError(f"{name} {meant}; got {shown(value)}{more}. {_usage(function)}")
+
+
+def _is_out_of_range(name: str, value: object, is_allowed: Callable) -> bool:
+    if value is None:
+        return False
+    if isinstance(value, (numbers.Real, str, os.PathLike)):
+        return not is_allowed(value)
+    # What can be read only once is left for the function to read; a seed may be several numbers.
+    if not isinstance(value, collections.abc.Sized) or name in ("seed", "data_seed"):
+        return False
+    return not is_allowed(value)
 
 
 def shown(value: object) -> str:
@@ -108,7 +148,7 @@ def _hints(function: Callable) -> dict[str, tuple[object, str]]:
     """Return the annotation of every parameter, as an object and as it is spelled."""
     scope = inspect.unwrap(function)
     globals_ = vars(__import__(scope.__module__, fromlist=["_"]))
-    scope_names = {"pd": _Pandas, "Figure": object, **globals_}
+    scope_names = {"pd": _Pandas, "DataFrame": _Frame, "Figure": object, **globals_}
     found = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -122,30 +162,17 @@ def _hints(function: Callable) -> dict[str, tuple[object, str]]:
     return found
 
 
+@functools.cache
+def _defaults(function: Callable) -> dict[str, object]:
+    return {name: each.default for name, each in inspect.signature(function).parameters.items()}
+
+
 class _Frame:
     """Stands for pandas.DataFrame where pandas is not imported."""
 
 
 class _Pandas:
     DataFrame = _Frame
-
-
-def _is_scalar(hint: object) -> bool:
-    """Return whether a hint is of numbers, texts and choices (a mapping of them included)."""
-    origin, inside = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return all(map(_is_scalar, inside))
-    plain = (int, float, str, type(None), collections.abc.Mapping, dict, typing.Literal, Path)
-    return (origin or hint) in plain and not _holds_tensors(hint)
-
-
-def _is_light(value: object) -> bool:
-    heavy = ("Dataset", "DataFrame", "ndarray", "TrainConfig", "IMPConfig")
-    return not (isinstance(value, (nn.Module, Tensor, type)) or type(value).__name__ in heavy)
-
-
-def _holds_tensors(hint: object) -> bool:
-    return hint is Tensor or any(map(_holds_tensors, typing.get_args(hint)))
 
 
 def _fits(value: object, hint: object) -> bool:
@@ -160,9 +187,10 @@ def _fits(value: object, hint: object) -> bool:
         return any(_fits(value, each) for each in inside)
     if origin is typing.Literal:
         return isinstance(value, str)  # which ones, the function says, with the nearest
-    if hint in (int, float):
-        # Which numbers, the function says; pandas' missing number is one of a table's.
-        return isinstance(value, numbers.Real) or type(value).__name__ == "NAType"
+    if hint is int:
+        return is_whole(value)
+    if hint is float:  # which numbers, the function says
+        return is_number(value)
     if hint is bool:
         return isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")
     if hint is _Frame:
@@ -173,13 +201,22 @@ def _fits(value: object, hint: object) -> bool:
         given = isinstance(value, (tuple, list)) and len(value) == len(inside)
         return given and all(map(_fits, value, inside))
     if origin in (collections.abc.Mapping, dict):
-        return isinstance(value, collections.abc.Mapping)
+        if not isinstance(value, collections.abc.Mapping):
+            return False
+        return not _is_plain(inside) or all(_fits(each, inside[1]) for each in value.values())
     if origin in (collections.abc.Sequence, collections.abc.Iterable, list, tuple):
         return _is_sequence_of(value, inside[0] if inside else object)
     plain = origin or hint
+    if plain in (Path, os.PathLike):
+        return isinstance(value, os.PathLike)
     if isinstance(plain, type) and issubclass(plain, nn.Module):
         return isinstance(value, nn.Module)  # which modules, too
     return isinstance(value, plain) if isinstance(plain, type) else True
+
+
+def _is_plain(inside: tuple) -> bool:
+    """Return whether the values of a mapping are numbers or texts."""
+    return len(inside) == 2 and inside[1] in (int, float, str)
 
 
 def _is_sequence_of(value: object, inside: object) -> bool:
@@ -190,7 +227,12 @@ def _is_sequence_of(value: object, inside: object) -> bool:
     if not isinstance(value, collections.abc.Iterable) or getattr(value, "ndim", 1) == 0:
         return False
     # What can be read only once is left for the function to read.
-    return not isinstance(value, collections.abc.Sized) or all(_fits(v, inside) for v in value)
+    if not isinstance(value, collections.abc.Sized):
+        return True
+    # pandas' missing number is one of a table's.
+    return all(
+        _fits(v, inside) or (inside is float and type(v).__name__ == "NAType") for v in value
+    )
 
 
 def _is_class(value: object) -> bool:
@@ -231,7 +273,8 @@ def _described(hint: object, spelled: str) -> str:
 
 def _hint(value: object, hint: object, name: str) -> str:
     """Return what would work, where that is known."""
-    wanted = [hint, *typing.get_args(hint)]
+    is_mapping = typing.get_origin(hint) in (dict, collections.abc.Mapping)
+    wanted = [hint] if is_mapping else [hint, *typing.get_args(hint)]
     for each in wanted:
         short = "DataFrame" if each is _Frame else getattr(each, "__name__", "")
         if isinstance(each, type) and isinstance(value, type) and issubclass(value, each):

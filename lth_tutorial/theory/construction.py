@@ -21,6 +21,7 @@ from lth_tutorial.data.dataset import Dataset, generator_for
 from lth_tutorial.networks.architectures import kaiming_normal_, mlp
 from lth_tutorial.pruning.masks import Mask, apply_mask_
 from lth_tutorial.runtime import choose, is_whole
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.theory.subsets import LARGEST, best_single, best_subset
 
 Search = Literal["subset", "single"]
@@ -68,6 +69,7 @@ class PrunedRandomNetwork:
     kept_weights: int
 
 
+@checked
 def relu_network(sizes: Sequence[int], *, seed: int) -> nn.Sequential:
     """Return a fully connected ReLU network without biases, e.g. `relu_network((64, 32, 10), …)`.
 
@@ -92,6 +94,7 @@ def relu_network(sizes: Sequence[int], *, seed: int) -> nn.Sequential:
     return model
 
 
+@checked
 def prune_random_layer(
     weight: Tensor,
     n: int,
@@ -159,6 +162,7 @@ def prune_random_layer(
     return RandomLayer(first, second, first_kept, second_kept, error)
 
 
+@checked
 def prune_random_network(
     target: nn.Sequential, n: int, *, seed: int, search: Search = "subset"
 ) -> PrunedRandomNetwork:
@@ -212,6 +216,7 @@ def prune_random_network(
     )  # fmt: skip
 
 
+@checked
 @torch.no_grad()
 def output_error(
     model: nn.Module, target: nn.Module, data: Dataset, split: str = "test"

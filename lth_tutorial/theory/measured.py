@@ -12,6 +12,7 @@ from torch import nn
 from lth_tutorial.data.dataset import Dataset, generator_for
 from lth_tutorial.pruning.masks import apply_mask_, density, shuffle_within_layers
 from lth_tutorial.runtime import choose, is_whole, progress_bar
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.theory.construction import check_imitation, output_error, prune_random_network
 from lth_tutorial.theory.subsets import best_single, best_subset, random_products
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 IMITATIONS = ("subset", "single", "random")
 
 
+@checked
 def subset_sum_experiment(
     numbers: Sequence[int],
     *,
@@ -72,6 +74,7 @@ def subset_sum_experiment(
     return pd.DataFrame(rows)
 
 
+@checked
 @one_writer
 def imitation_experiment(
     model: Callable[[int], nn.Sequential],

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lth_tutorial.data.dataset import generator_for
 from lth_tutorial.runtime import is_whole
+from lth_tutorial.safety.arguments import checked
 
 LARGEST = 44
 """Most numbers `best_subset` searches: 2²² sums on either side, about a gigabyte of memory."""
@@ -58,6 +59,7 @@ def random_products(*shape: int, seed: int) -> Tensor:
     return u * v
 
 
+@checked
 def best_subset(values: Tensor, target: Tensor | float) -> Subset:
     """Return the subset of `values` whose sum is nearest to `target`; the empty one counts.
 
@@ -91,6 +93,7 @@ def best_subset(values: Tensor, target: Tensor | float) -> Subset:
     return _subset(values, torch.cat([search(*part) for part in parts]), target, shape)
 
 
+@checked
 def best_single(values: Tensor, target: Tensor | float) -> Subset:
     """Return the one of `values` that is nearest to `target`, or none where 0 is nearer.
 
@@ -112,6 +115,7 @@ def best_single(values: Tensor, target: Tensor | float) -> Subset:
     return _subset(values, kept, target, shape)
 
 
+@checked
 def typical_error(n: int, std: float = 1 / 3, target: float = 0.0) -> float:
     """Return the error to expect of the best of 2ⁿ subset sums, from counting alone.
 
@@ -126,10 +130,13 @@ def typical_error(n: int, std: float = 1 / 3, target: float = 0.0) -> float:
         target: in the units of the numbers.
 
     Raises:
-        ValueError: for n below 1, or a std that is not above 0.
+        ValueError: for n below 1, a std that is not above 0, or a target that is not finite.
     """
-    if not (is_whole(n) and n >= 1) or not 0 < std < math.inf:
-        raise ValueError(f"n is at least 1 and std above 0; got n={n!r}, std={std!r}")
+    if not (is_whole(n) and n >= 1) or not 0 < std < math.inf or not math.isfinite(target):
+        raise ValueError(
+            f"n is at least 1, std above 0 and the target finite; got n={n!r}, std={std!r}, "
+            f"target={target!r}"
+        )
     variance = n * std**2 / 2
     height = math.exp(-(target**2) / (2 * variance)) / math.sqrt(2 * math.pi * variance)
     return math.log(2) / (2 * 2**n * height)

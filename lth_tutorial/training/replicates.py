@@ -84,7 +84,8 @@ def train_replicates(
     A model that is given twice begins twice with the weights with which it arrived.
     """
     models, data_seeds = list(models), list(data_seeds)
-    if not models or len(models) != len(data_seeds) or len(masks or models) != len(models):
+    own_masks = models if masks is None else masks
+    if not models or len(models) != len(data_seeds) or len(own_masks) != len(models):
         raise ValueError(
             f"one data seed and one mask per model are needed; got {len(models)} models, "
             f"{len(data_seeds)} data seeds and {'no' if masks is None else len(masks)} masks"

@@ -23,7 +23,7 @@ from lth_tutorial.data.dataset import generator_for
 from lth_tutorial.networks.in_basis import InBasis
 from lth_tutorial.networks.weights import prunable_weights, shared_weights
 from lth_tutorial.runtime import choose
-from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.arguments import at_least, checked
 
 Kind = Literal["identity", "dct_inputs", "rotation_inputs", "dct", "rotation", "svd"]
 KINDS = get_args(Kind)
@@ -199,6 +199,7 @@ def bases_of(
 @checked
 def dct_matrix(n: int) -> Tensor:
     """Return the orthogonal matrix [n, n] whose column k is the cosine of frequency k (DCT-II)."""
+    at_least("n", n, 1)
     place, frequency = torch.arange(n, dtype=torch.float64)[:, None] + 0.5, torch.arange(n)
     matrix = torch.cos(math.pi * place * frequency / n) * math.sqrt(2 / n)
     matrix[:, 0] /= math.sqrt(2)

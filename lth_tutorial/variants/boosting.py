@@ -19,10 +19,10 @@ from torch import nn
 from lth_tutorial.criteria.weights import relative_magnitude_scores
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import Mask, dense_mask, density, shuffle_within_layers
-from lth_tutorial.pruning.prune import prune
+from lth_tutorial.pruning.prune import check_fraction, prune
 from lth_tutorial.runtime import choose, progress_bar
 from lth_tutorial.safety.arguments import checked
-from lth_tutorial.states import State, snapshot
+from lth_tutorial.states import State, load_state_, snapshot
 from lth_tutorial.tickets.arms import OTHER_INITIALIZATION, model_builder
 from lth_tutorial.training.attacks import Attack
 from lth_tutorial.training.checkpoints import within
@@ -65,10 +65,11 @@ def boosting_mask(
 
     Source: Li et al. 2020, section 3.1; the score is that of the authors' code.
     """
+    check_fraction(fraction, "global")
     start = snapshot(model)
     result = train(model, data, config, data_seed=data_seed)
     mask = _mask_of(result, dense_mask(model), fraction)
-    model.load_state_dict(start)
+    load_state_(model, start)
     return mask
 
 
@@ -115,6 +116,7 @@ def boosting_experiment(
     """
     import pandas as pd
 
+    check_fraction(fraction, "global")
     arms, seeds = [choose("arm", arm, ARMS) for arm in arms], list(seeds)
     steps = [int(step) for step in measure_steps]
     if not steps or not all(0 <= step <= config.steps for step in steps):
@@ -166,7 +168,7 @@ def _start(arm, build, narrow, data, seeds, starts) -> list[nn.Module]:
         return [build(seed + OTHER_INITIALIZATION) for seed in seeds]
     models = [build(seed) for seed in seeds]
     for seed, network in zip(seeds, models, strict=True):
-        network.load_state_dict(starts[seed])
+        load_state_(network, starts[seed])
     return models
 
 
@@ -192,7 +194,7 @@ def _measured(
         whole = last is None or step < last
         row = {"arm": arm, "seed": seed, "round": place, "step": step, "density": density(mask)}
         state: State = snapshots[step] if whole else result.start
-        network.load_state_dict(state)
+        load_state_(network, state)
         row["accuracy"] = evaluate(network, data).accuracy if whole else math.nan
         if measure is not None:
             for key, split in (("robust_accuracy", "test"), ("val_robust_accuracy", "val")):

@@ -21,7 +21,7 @@ from lth_tutorial.data.dataset import Dataset, generator_for
 from lth_tutorial.pruning.masks import Mask, density
 from lth_tutorial.runtime import choose, progress_bar
 from lth_tutorial.safety.arguments import checked
-from lth_tutorial.states import State
+from lth_tutorial.states import State, load_state_
 from lth_tutorial.structured.removal import unit_mask
 from lth_tutorial.tickets.arms import OTHER_INITIALIZATION, model_builder
 from lth_tutorial.training.checkpoints import within
@@ -30,6 +30,7 @@ from lth_tutorial.training.evaluation import evaluate
 from lth_tutorial.training.outcome import SNAPSHOT, TrainResult
 from lth_tutorial.training.replicates import train_replicates
 from lth_tutorial.variants.early_bird import (
+    check_drawn,
     draw_mask,
     drawing_epoch,
     mask_distance,
@@ -115,7 +116,7 @@ def mask_histories(
     found: list[list[Mask]] = [[] for _ in history.seeds]
     for epoch in range(history.epochs + 1):
         for masks, state in zip(found, history.states(epoch), strict=True):
-            scratch.load_state_dict(state)
+            load_state_(scratch, state)
             masks.append(draw_mask(score(), fraction))
     return found
 
@@ -153,6 +154,8 @@ def settling_rows(
     """
     import pandas as pd
 
+    if len(seeds) != len(histories):
+        raise ValueError(f"one history per seed; got {len(histories)} for {len(seeds)} seeds")
     rows = []
     for seed, masks in zip(seeds, histories, strict=True):
         met = drawing_epoch(masks, threshold=threshold, window=window)
@@ -191,6 +194,10 @@ def settling_experiment(
     """
     import pandas as pd
 
+    if not len(fractions):
+        raise ValueError("fractions are one or more numbers in [0, 1); got none: []")
+    for fraction in fractions:
+        check_drawn(fraction)
     with progress_bar(config.steps * len(list(seeds)), "masks") as bar:
         history = train_history(
             model, data, config, seeds=seeds, on_step=bar.update, workdir=within(workdir, "dense")
@@ -241,6 +248,7 @@ def early_bird_experiment(
     """
     import pandas as pd
 
+    check_drawn(fraction)
     arms = [choose("arm", arm, ARMS) for arm in arms]
     build, rows = model_builder(model, data), []
     whole = config.steps // (len(data.x_train) // config.batch_size)
@@ -280,7 +288,7 @@ def _arm_rows(
         models = [build(seed) for seed in seeds]
     if arm not in ("early_bird_reinit", "early_bird_rewound", "early_bird_momentum"):
         for network, state in zip(models, history.states(epoch), strict=True):
-            network.load_state_dict(state)
+            load_state_(network, state)
     weights = [unit_mask(m, u, groups) for m, u in zip(models, units, strict=True)]
     weights = [{n: kept.to(data.device) for n, kept in mask.items()} for mask in weights]
     if arm == "early_bird_momentum":

@@ -15,7 +15,7 @@ from lth_tutorial.pruning.masks import Mask, dense_mask
 from lth_tutorial.pruning.prune import prune_like
 from lth_tutorial.runtime import choose, is_whole, progress_bar
 from lth_tutorial.safety.arguments import checked
-from lth_tutorial.states import State
+from lth_tutorial.states import State, load_state_
 from lth_tutorial.tickets.arms import model_builder
 from lth_tutorial.tickets.lottery import (
     IMPRound,
@@ -202,7 +202,7 @@ def _penalise(
     )
     ends, seen = _ends(results), {}
     for seed, end in ends.items():
-        models[seed].load_state_dict(end)
+        load_state_(models[seed], end)
         seen[seed] = {
             "strength": config.removal.largest,
             "accuracy_before": evaluate(models[seed], data).accuracy,

@@ -26,7 +26,7 @@ from lth_tutorial.pruning.masks import Mask, Scores, dense_mask
 from lth_tutorial.pruning.prune import LayerCollapseWarning
 from lth_tutorial.runtime import choose, is_whole, progress_bar
 from lth_tutorial.safety.arguments import checked
-from lth_tutorial.states import State, snapshot
+from lth_tutorial.states import State, load_state_, snapshot
 from lth_tutorial.structured.removal import remove_units, unit_mask
 from lth_tutorial.structured.units import UnitGroup, unit_groups, unit_scores
 from lth_tutorial.tickets.arms import OTHER_INITIALIZATION
@@ -80,11 +80,21 @@ def draw_mask(scores: Scores, fraction: float) -> Mask:
     The threshold is the score in place int(fraction · n) of the sorted n, so that at least one
     more goes than that, and with equal scores many more: where all are equal, nothing is kept.
 
+    Raises:
+        ValueError: for a fraction outside [0, 1).
+
     Source: You et al. 2020, section 3.1; the strict inequality is that of the authors' code.
     """
+    check_drawn(fraction)
     every = torch.cat([values.flatten() for values in scores.values()])
     threshold = every.sort().values[int(fraction * len(every))]
     return {name: values > threshold for name, values in scores.items()}
+
+
+def check_drawn(fraction: float) -> None:
+    """Raise a ValueError unless a fraction is one that `draw_mask` can remove."""
+    if not 0 <= fraction < 1:
+        raise ValueError(f"fraction lies in [0, 1); got {fraction!r}")
 
 
 @checked
@@ -242,7 +252,7 @@ def train_on(
         weights = unit_mask(model, ticket.mask, unit_groups(model, x))
     if how == "momentum":
         network = copy.deepcopy(model)
-        network.load_state_dict(ticket.start)
+        load_state_(network, ticket.start)
         (result,) = train_masked_from(
             [network], data, config, [weights], step=ticket.step, data_seeds=[data_seed]
         )

@@ -16,6 +16,7 @@ from torch import nn
 from lth_tutorial.pruning.masks import Mask
 from lth_tutorial.runtime import choose
 from lth_tutorial.safety.arguments import checked
+from lth_tutorial.states import load_state_
 from lth_tutorial.variants.spiral import spiral_network
 from lth_tutorial.variants.spiral_search import Found
 
@@ -137,6 +138,6 @@ def load_solution(
         key=lambda each: (each["weights"], -each["accuracy"]),
     )
     model = spiral_network(one["widths"], 0)
-    model.load_state_dict({name: torch.tensor(values) for name, values in one["state"].items()})
+    load_state_(model, {name: torch.tensor(values) for name, values in one["state"].items()})
     mask = {name: torch.tensor(kept, dtype=torch.bool) for name, kept in one["mask"].items()}
     return model, mask

@@ -55,7 +55,12 @@ def sifting_network(widths: Sequence[int], data: Dataset, seed: int) -> nn.Seque
         widths: of the hidden layers; the paper has 1024, 1024, 1024.
         data: gives the number of pixels and of classes.
         seed: draws the weights, Glorot normal; biases start at 0.
+
+    Raises:
+        ValueError: for a width below 1.
     """
+    if not all(width >= 1 for width in widths):
+        raise ValueError(f"widths are whole numbers of at least 1; got {widths!r}")
     sizes = [int(np.prod(data.shape)), *widths, data.num_classes]
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     names = [*(f"fc{i}" for i in range(1, len(sizes) - 1)), "output"]

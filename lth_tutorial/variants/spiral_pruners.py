@@ -24,11 +24,16 @@ from lth_tutorial.criteria import (
 )
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import Mask, dense_mask
-from lth_tutorial.pruning.prune import LayerCollapseWarning, TiedScoresWarning, keep_best
+from lth_tutorial.pruning.prune import (
+    LayerCollapseWarning,
+    TiedScoresWarning,
+    check_fraction,
+    keep_best,
+)
 from lth_tutorial.pruning.schedules import prune_to_density
 from lth_tutorial.runtime import choose, is_whole
-from lth_tutorial.safety.arguments import checked
-from lth_tutorial.states import snapshot
+from lth_tutorial.safety.arguments import checked, need_columns
+from lth_tutorial.states import load_state_, snapshot
 from lth_tutorial.supermask import SupermaskConfig, effective_state, kaiming_normal_
 from lth_tutorial.supermask.search import train_supermasks
 from lth_tutorial.tickets.lottery import dense_round, pruned_rounds
@@ -87,6 +92,7 @@ def compare_on_spiral(
     """
     import pandas as pd
 
+    check_fraction(fraction, "global")
     seeds, counts = list(seeds), list(counts)
     total = sum(m.numel() for m in dense_mask(spiral_network(width, 0)).values())
     for arm in arms:
@@ -139,6 +145,9 @@ def fewest_weights(rows: pd.DataFrame, target: float) -> pd.DataFrame:
     """
     import pandas as pd
 
+    need_columns(rows, ["arm", "seed", "accuracy", "weights"], "fewest_weights")
+    if not 0 <= target <= 1:
+        raise ValueError(f"target is an accuracy in [0, 1]; got {target!r}")
     found = []
     for (arm, seed), own in rows.groupby(["arm", "seed"], sort=False):
         good = own[own["accuracy"] >= target]
@@ -177,7 +186,7 @@ def _rounds(models, data, config, first, fraction, fewest):
 
 def _loaded(models, rounds) -> list[nn.Module]:
     for model, one in zip(models.values(), rounds, strict=True):
-        model.load_state_dict(one.state)
+        load_state_(model, one.state)
     return list(models.values())
 
 
@@ -249,7 +258,7 @@ def _edge_popup(data, config, width, counts, seeds, first, fraction, add) -> Non
             return
         trained = [copy.deepcopy(model) for model in models]
         for network, model, one in zip(trained, models, found, strict=True):
-            network.load_state_dict(effective_state(model, one))
+            load_state_(network, effective_state(model, one))
         add(index, trained, [one.mask for one in found])
 
 

@@ -23,7 +23,7 @@ from torch import nn
 
 from lth_tutorial.data.dataset import Dataset, generator_for
 from lth_tutorial.pruning.masks import Mask, apply_mask_, dense_mask
-from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.arguments import at_least, checked
 from lth_tutorial.states import State, snapshot
 from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.replicates import train_replicates
@@ -87,9 +87,6 @@ def descend(
     Raises:
         ValueError: for widths as `spiral_network`, or numbers below 1.
     """
-    for name, value in (("restarts", restarts), ("pool", pool), ("children", children)):
-        if value < 1:
-            raise ValueError(f"{name} is at least 1; got {value!r}")
     seeds = [1_000 * seed + i for i in range(restarts)]
     models = [spiral_network(widths, each) for each in seeds]
     trained = _train(models, [dense_mask(m) for m in models], data, first, seeds)[:pool]
@@ -124,6 +121,7 @@ def random_masks(widths: Sequence[int], weights: int, n: int, seed: int) -> list
     Raises:
         ValueError: if no such mask exists, or they are so rare that drawing does not find them.
     """
+    at_least("n", n, 1)
     sizes = _sizes(widths, weights)
     total = sum(sizes)
     generator, masks, tries = generator_for("random masks", seed, weights), [], 0
@@ -178,6 +176,8 @@ def train_masks(
     widths: Sequence[int], masks: Sequence[Mask], data: Dataset, config: TrainConfig, *, seed: int
 ) -> list[tuple[nn.Module, Mask, float, float]]:
     """Train one network per mask from new weights; best first: network, mask, loss, accuracy."""
+    if not len(masks):
+        raise ValueError("masks are one or more; got none: []")
     seeds = [1_000_000 * seed + i for i in range(len(masks))]
     return _train([spiral_network(widths, s) for s in seeds], list(masks), data, config, seeds)
 

@@ -124,7 +124,7 @@ def test_halving_does_not_cry_wolf():
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.2, math.nan, "0.2", True, None])
 def test_a_fraction_out_of_range_is_repeated(fraction):
-    with pytest.raises(ValueError, match=r"in \(0, 1\); got"):
+    with pytest.raises(ValueError, match=r"(in \(0, 1\)|a number); got"):
         lt.prune(vector(1.0, 2.0), full(vector(1.0, 2.0)), fraction)
 
 

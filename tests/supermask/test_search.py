@@ -114,7 +114,7 @@ def test_a_global_mask_ranks_all_layers_together():
 
 @pytest.mark.parametrize("keep", [0, -0.1, 1.2, True, "half", math.nan])
 def test_a_share_out_of_range_is_refused(keep):
-    with pytest.raises(ValueError, match=r"in \(0, 1\]; got"):
+    with pytest.raises(ValueError, match=r"(in \(0, 1\]|keep is a number); got"):
         lt.top_k_mask(torch.randn(10), keep)
 
 
@@ -221,7 +221,7 @@ def test_drawing_resets_biases_and_batch_norm(tiny_data):
 
 @pytest.mark.parametrize("seed", [-1, 1.5, True, 2**63])
 def test_a_bad_seed_is_refused(seed, tiny_model):
-    with pytest.raises(ValueError, match="a seed is a whole number"):
+    with pytest.raises(ValueError, match="seed is a whole number"):
         lt.signed_constant_(tiny_model, seed)
 
 
@@ -562,7 +562,7 @@ def test_a_share_that_empties_a_layer_names_it(tiny_data, config):
 @pytest.mark.parametrize("keep", [0.0, 1.5, -1, "all", None])
 def test_the_search_refuses_a_share_out_of_range(tiny_data, config, keep):
     for search in (lt.edge_popup, lt.biprop):
-        with pytest.raises(ValueError, match=r"in \(0, 1\]; got"):
+        with pytest.raises(ValueError, match=r"(in \(0, 1\]|keep is a number); got"):
             search(network(tiny_data), tiny_data, keep, config)
 
 

@@ -180,8 +180,11 @@ def test_the_typical_error_is_that_of_targets_near_zero():
 
 @pytest.mark.parametrize(("n", "std"), [(0, 1.0), (3, 0.0), (2.5, 1.0), (3, math.nan)])
 def test_a_typical_error_of_nothing_is_refused(n, std):
-    with pytest.raises(ValueError, match="n is at least 1 and std above 0"):
+    with pytest.raises(
+        ValueError, match="n is (at least 1, std above 0|a whole number).*got"
+    ) as error:
         lt.typical_error(n, std)
+    assert repr(n if n in (0, 2.5) else std) in str(error.value)
 
 
 # One layer.
@@ -263,7 +266,9 @@ def test_a_network_without_biases_has_the_promised_names_and_depends_on_the_seed
 
 @pytest.mark.parametrize("sizes", [(3,), (3, 0), (3, 2.5), ()])
 def test_a_network_without_layers_is_refused(sizes):
-    with pytest.raises(ValueError, match="inputs, hidden widths and outputs"):
+    with pytest.raises(
+        ValueError, match="(hidden widths and outputs|each of it a whole number).*got"
+    ):
         lt.relu_network(sizes, seed=0)
 
 
@@ -352,7 +357,7 @@ def test_a_target_that_is_no_sequence_is_refused():
 
 @pytest.mark.parametrize("n", [0, -1, 21, 2.5, True])
 def test_a_number_of_products_out_of_range_is_refused(n):
-    with pytest.raises(ValueError, match=r"whole number in 1 … 20.*got"):
+    with pytest.raises(ValueError, match=rf"whole number.*got {n}"):
         lt.prune_random_network(target_network(), n, seed=0)
 
 

@@ -280,7 +280,7 @@ def tied(seed):
         ({"arms": ["ticket", "ticket"]}, "different names"),
         ({"seeds": [1, 1]}, "different whole numbers"),
         ({"seeds": []}, r"got \[\]"),
-        ({"seeds": [-1]}, r"in 0 …"),
+        ({"seeds": [-1]}, r"of at least 0; got \[-1\]"),
         ({"model": "mpl_12"}, "unknown model 'mpl_12'"),
         ({"model": nn.Linear(8, 3)}, "function from a seed to a module"),
         ({"model": lambda seed: nn.BatchNorm1d(8)}, "no prunable weights"),

@@ -210,7 +210,7 @@ def test_a_replicate_that_diverges_has_no_rows_but_the_dense_one(tiny_data):
         ({"arms": []}, "one or more different names"),
         ({"rewind_steps": [40]}, r"rewind_steps are .* in 0 … 39; got \[40\]"),
         ({"rewind_steps": [5, 5]}, "different whole numbers"),
-        ({"rewind_steps": [0.5]}, "whole numbers"),
+        ({"rewind_steps": [0.5]}, "each of it a whole number"),
         ({"rewind_steps": []}, "one or more"),
         ({"seeds": [1, 1]}, "seeds are one or more different"),
         ({"imp": lt.IMPConfig(fraction={"fc1.weight": 0.2}, scope="layer")}, "no fraction for fc2"),

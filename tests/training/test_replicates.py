@@ -192,7 +192,7 @@ def test_numbers_of_models_seeds_and_masks_must_agree(tiny_data, config):
     with pytest.raises(ValueError, match="got 3 models, 2 data seeds and no masks"):
         lt.train_replicates(networks(tiny_data), tiny_data, config, data_seeds=[0, 1])
     with pytest.raises(ValueError, match="0 models"):
-        lt.train_replicates([], tiny_data, config, data_seeds=[])
+        lt.train_replicates([], tiny_data, config, data_seeds=[0])
 
 
 def test_warnings_of_a_worker_reach_the_reader():
