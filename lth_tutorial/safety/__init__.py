@@ -1,9 +1,9 @@
 """What keeps a long run and its user safe: arguments, files, locks and a watch.
 
-`arguments` checks what a public function is given before it begins. `files` writes everything
-whole or not at all and removes nothing but what the package made; `locks` lets one process at a
-time write a folder; and a `watch` stops a computation cleanly before its time is up. Every room
-above stands on this one, and no chapter needs to read it.
+`arguments` checks what a public function is given before it begins, by the annotations that `kinds`
+reads. `files` writes everything whole or not at all and removes nothing but what the package made;
+`locks` lets one process at a time write a folder; and a `watch` stops a computation cleanly before
+its time is up. Every room above stands on this one, and no chapter needs to read it.
 """
 
 from lth_tutorial.safety.files import UncheckedFileWarning

@@ -40,6 +40,7 @@ from lth_tutorial.training.outcome import (
 from lth_tutorial.training.replicates import (
     train_replicates,
 )
+from lth_tutorial.training.steps import Step as Step
 
 __all__ = [
     "TrainConfig",

@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 import lth_tutorial as lt
-from lth_tutorial.safety.arguments import ArgumentError, _hints, check_kinds
+from lth_tutorial.safety.arguments import ArgumentError, check_kinds
+from lth_tutorial.safety.kinds import hints
 from lth_tutorial.training.steps import Step
 
 WRONG = {
@@ -96,9 +97,9 @@ CASES = [
     for name, function in FUNCTIONS.items()
     if name not in FAST and "check_kinds" in function.__code__.co_names
     for parameter in inspect.signature(function).parameters.values()
-    if parameter.name in _hints(function)
+    if parameter.name in hints(function)
     for kind in WRONG
-    if kind not in good_kinds(*_hints(function)[parameter.name])
+    if kind not in good_kinds(*hints(function)[parameter.name])
 ]
 
 

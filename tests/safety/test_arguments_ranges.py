@@ -20,7 +20,7 @@ from samples import blobs, table
 from torch import nn
 
 import lth_tutorial as lt
-from lth_tutorial.safety.arguments import _hints
+from lth_tutorial.safety.kinds import hints
 from lth_tutorial.training.steps import Step
 
 WRONG = {
@@ -272,7 +272,7 @@ def walk(right, functions) -> list[str]:
     silent = []
     for name in functions:
         function, base = getattr(lt, name), right(name)
-        for argument, (hint, _) in _hints(function).items():
+        for argument, (hint, _) in hints(function).items():
             default = inspect.signature(function).parameters[argument].default
             for value in wrong_values(kinds_of(hint), argument):
                 if value == default or value in MEANT.get((name, argument), ()):
