@@ -67,6 +67,31 @@ def with_role(notebook):
     notebook.cells[0].source += "\n{cite}`frankle2019lth`"
 
 
+def add_code(notebook, source, below, *after):
+    """Add a code cell, and cells after it, below the first heading that starts so."""
+    place = next(i for i, cell in enumerate(notebook.cells) if f"## {below}" in cell.source) + 1
+    notebook.cells[place:place] = [nbformat.v4.new_code_cell(source), *after]
+
+
+def with_plumbing(notebook):
+    add_code(notebook, "\n".join(f"print({i})" for i in range(30)), "Live experiment")
+    add_code(notebook, "\n".join(f"print({i})" for i in range(30)), "Full-scale result")
+
+
+def with_the_answer(notebook):
+    add_code(notebook, "assert rows", "Live experiment")
+
+
+def with_a_card(notebook):
+    add_code(notebook, 'lt.plotting.not_yet_run("mnist-lenet-imp")', "Full-scale result")
+
+
+def without_caption(notebook):
+    text = nbformat.v4.new_markdown_cell("And so on.")
+    source = 'rows = lt.load_rows("mnist-lenet-imp")\nlt.plotting.accuracy_vs_density(rows)'
+    add_code(notebook, source, "Full-scale result", text)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -77,6 +102,10 @@ def with_role(notebook):
         (with_other_bootstrap, "bootstrap cell differs"),
         (with_relative_path, "works only in one place"),
         (with_role, "MyST syntax"),
+        (with_plumbing, "are not the method"),
+        (with_the_answer, "asserted above"),
+        (with_a_card, "not yet run"),
+        (without_caption, "has no caption"),
     ],
 )
 def test_the_rules_catch_a_chapter(change, message, tmp_path):

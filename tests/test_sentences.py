@@ -5,42 +5,15 @@ import pytest
 from bootstrap import ROOT
 from sentences import PAGES, Known, findings, report, sentences, without_names
 
-# The list only grows; at its end it is PAGES.
-KEPT = [
-    "01-what-is-pruning",
-    "09-early-bird-and-boosting",
-    "14-what-tickets-look-like",
-    "api",
-    "beyond-one-machine",
-    "bibliography",
-    "claims",
-    "glossary",
-    "how-to-run",
-    "measuring",
-    "notation",
-    "results",
-]
-# Here no number is typed by hand, but the answers about figures still are.
-ANSWERS_TYPED = [
-    "02-what-to-prune",
-    "03-structured-pruning",
-    "04-winning-tickets",
-    "05-rethinking-pruning",
-    "07-rewind-or-fine-tune",
-    "08-pruning-before-training",
-    "10-edge-popup",
-    "11-pruning-is-all-you-need",
-    "12-multi-prize-tickets",
-    "13-generalized-elastic-dual",
-]
+# Still to be mended; the list only shrinks.
+TO_MEND: list[str] = []
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in PAGES if p.stem in KEPT + ANSWERS_TYPED], ids=lambda path: path.stem
+    "path", [p for p in PAGES if p.stem not in TO_MEND], ids=lambda path: path.stem
 )
 def test_no_result_is_typed_by_hand(path):
-    typed = [hit for hit in report(path) if path.stem in KEPT or hit.words != "<details>"]
-    assert not typed, "\n".join(map(str, typed))
+    assert report(path) == []
 
 
 KNOWN = Known(
@@ -74,6 +47,8 @@ KNOWN = Known(
         ("The network has 12,035 weights.", "12,035"),
         ("It loses more than 0.5 points.", "more than 0.5 points"),
         ("Formally, it gains $1.4$ points.", "1.4 points"),
+        ("It was declared as a correlation of 0.7.", "0.7"),
+        ("The correlation is 0.005.", "0.005"),
     ],
 )
 def test_a_result_that_nothing_compares_is_found(wrong, words):
@@ -93,6 +68,8 @@ def test_a_result_that_nothing_compares_is_found(wrong, words):
         "The run took 34 s.",
         "It wins in 7 of 8 seeds.",
         "The margin of the claim is 0.5 points.",
+        "It was declared as a correlation of at least 0.005.",
+        "Text is under CC BY 4.0.",
         "One image is 0.2 points.",
         "After two rounds $0.8^2 = 0.64$ of them are left.",
         "See section 3.2, chapter 12, exercise 4 and figure 7 of 1990.",
@@ -124,11 +101,14 @@ def planted(tmp_path, change):
         lambda nb: nb.cells.insert(
             5, nbformat.v4.new_code_cell('"It reaches 91.7 % of the digits"')
         ),
+        lambda nb: nb.cells[4].metadata.update(
+            mystnb={"image": {"alt": "Grids. Random masks lose 2.1 points."}}
+        ),
         lambda nb: nb.cells.insert(
             5, nbformat.v4.new_markdown_cell("<details>\n<summary>What the figure shows</summary>")
         ),
     ],
-    ids=("number", "words", "text in code", "answers"),
+    ids=("number", "words", "text in code", "alternative text", "answers"),
 )
 def test_a_planted_sentence_is_found_in_a_chapter(change, tmp_path):
     assert planted(tmp_path, change) == 1
@@ -139,7 +119,7 @@ def test_names_are_no_numbers():
     assert without_names(text) == "7 of X, X, X, in X, X in X"
 
 
-def test_every_page_is_kept_or_still_to_be_mended():
+def test_chapters_and_pages_are_read():
     stems = [path.stem for path in PAGES]
-    assert len(stems) == len(set(stems)) > 20 and {*KEPT, *ANSWERS_TYPED} <= set(stems)
+    assert len(stems) == len(set(stems)) > 20 and set(TO_MEND) <= set(stems)
     assert (ROOT / "notebooks" / f"{stems[0]}.ipynb").is_file()

@@ -59,8 +59,10 @@ def _convolutional(suffix: str, record: str, network: str) -> tuple[Claim, ...]:
             record,
             network,
             tuple(
-                Setting(f"{name}, keep 0.5", (_near_dense(f"{name}: edge_popup", 1, 0.05),))
-                for name in ("conv_4", "conv_6")
+                Setting(
+                    f"Conv-{depth}, keep 0.5", (_near_dense(f"conv_{depth}: edge_popup", 1, 0.05),)
+                )
+                for depth in (4, 6)
             ),
         ),
         Claim(
@@ -70,7 +72,7 @@ def _convolutional(suffix: str, record: str, network: str) -> tuple[Claim, ...]:
             source,
             record,
             network,
-            (Setting("conv_4", _peak(_CONV, 1, (2, 5))),),
+            (Setting("Conv-4", _peak(_CONV, 1, (2, 5))),),
         ),
         Claim(
             f"scale-closes-the-gap-{suffix}",
@@ -79,7 +81,7 @@ def _convolutional(suffix: str, record: str, network: str) -> tuple[Claim, ...]:
             source,
             record,
             network,
-            (Setting("conv_2 to conv_6", _scale(_DEPTHS)),),
+            (Setting("Conv-2 to Conv-6", _scale(_DEPTHS)),),
         ),
     )
 

@@ -68,7 +68,7 @@ def _cifar10(suffix: str, record: str) -> tuple[Claim, ...]:
     return (
         _claim(
             f"one-bit-weights-{suffix}", _BITS, _SECTION, record,
-            *(_one_bit(name, f"{name}, keep 0.5") for name in ("conv_4", "conv_6")),
+            *(_one_bit(f"conv_{depth}", f"Conv-{depth}, keep 0.5") for depth in (4, 6)),
         ),
         _claim(
             f"one-bit-matches-dense-{suffix}", _MATCH, _SECTION, record,
@@ -79,10 +79,16 @@ def _cifar10(suffix: str, record: str) -> tuple[Claim, ...]:
             f"one-bit-activations-{suffix}", _ACTIVATIONS, _SECTION, record,
             *(
                 Setting(
-                    f"{name}, keep 0.5",
-                    (Effect("accuracy of 1/1", value(f"{name}, batch norm: biprop_1_1", 1), 0.60),),
+                    f"Conv-{depth}, keep 0.5",
+                    (
+                        Effect(
+                            "accuracy of 1/1",
+                            value(f"conv_{depth}, batch norm: biprop_1_1", 1),
+                            0.60,
+                        ),
+                    ),
                 )
-                for name in ("conv_4", "conv_6")
+                for depth in (4, 6)
             ),
         ),
         _claim(

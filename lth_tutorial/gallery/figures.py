@@ -23,6 +23,7 @@ from lth_tutorial.experiments.stability import RewindingPart
 from lth_tutorial.experiments.structured import StructuredPart, UnstructuredPart
 from lth_tutorial.experiments.supermasks import SignsPart, SupermaskPart
 from lth_tutorial.gallery.parts import part_rows
+from lth_tutorial.results.names import arm_name
 from lth_tutorial.variants.spiral_pruners import fewest_weights
 
 if TYPE_CHECKING:
@@ -69,12 +70,32 @@ def _drawn(figure: Figure, caption: str, rows: pd.DataFrame, value: str = "accur
     values = rows[value].dropna().astype(float)
     percent = "%" in plotting.VALUES.get(value, "") or value in ("accuracy", "height")
     scale, unit = (100, " points" if value == "height" else " %") if percent else (1, "")
-    labels = ", ".join(plotting.METHODS[arm]["label"] for arm in arms)
+    labels = ", ".join(map(arm_name, arms))
     # Not less than what is drawn: the values of single seeds.
     extent = f"Values of single runs lie between {scale * values.min():.4g} and " + (
         f"{scale * values.max():.4g}{unit}."
     )
-    return Drawn(figure, caption, f"{caption}. Shown: {labels}. {extent}")
+    seen = _extremes(rows.dropna(subset=[value]), arms, value, scale, unit)
+    shown = f"{caption}; {_replicates(rows, value)}{seen}"  # the page adds the full stop
+    return Drawn(figure, shown, f"{caption}. Shown: {labels}{seen}. {extent}")
+
+
+def _replicates(rows: pd.DataFrame, value: str) -> str:
+    """Return over how many seeds there is a value, e.g. "n = 5 to 8"."""
+    counts = rows.dropna(subset=[value]).groupby("arm")["seed"].nunique()
+    low, high = counts.min(), counts.max()
+    return f"n = {high}" if low == high else f"n = {low} to {high}"
+
+
+def _extremes(rows: pd.DataFrame, arms: Sequence[str], value: str, scale: int, unit: str) -> str:
+    """Return in words which arm ends highest and which lowest: what there is to see."""
+    masked = rows[(rows["round"] > 0) & rows["arm"].isin(arms)]
+    if masked["arm"].nunique() < 2:
+        return ""
+    last = masked[masked["round"] == masked.groupby("arm")["round"].transform("max")]
+    means = last.astype({value: float}).groupby("arm")[value].mean().sort_values()
+    ends = [f"{arm_name(arm)} ({scale * means[arm]:.4g}{unit})" for arm in means.index[[-1, 0]]]
+    return f". In the last round the highest mean is that of {ends[0]}, the lowest of {ends[1]}"
 
 
 def _known(rows: pd.DataFrame, value: str = "accuracy") -> pd.DataFrame:
@@ -233,6 +254,7 @@ def _locality(parts: Sequence[Measured]) -> Iterator[Drawn]:
     low, high = 100 * every["excess"].min(), 100 * every["excess"].max()
     alt = f"{caption}. Shown: {', '.join(labels)}. "
     alt += f"Values of single runs lie between {low:.3g} and {high:.3g} points."
+    caption += f"; {_replicates(every, 'excess')}"
     yield Drawn(plotting.excess_by_arm(every, labels), caption, alt)
 
 
@@ -258,10 +280,10 @@ def _spiral_widths(parts: Sequence[Measured]) -> Iterator[Drawn]:
         figure = plotting.weights_vs_width(table, target=f"{target:.3g}")
         caption = f"weights needed for an accuracy of {100 * target:.3g} % against the width"
         low, high = table["weights"].min(), table["weights"].max()
-        arms = ", ".join(plotting.METHODS[arm]["label"] for arm in table["arm"].unique())
+        arms = ", ".join(map(arm_name, table["arm"].unique()))
         alt = f"{caption}. Shown: {arms}. "
         alt += f"Values of single runs lie between {low:.0f} and {high:.0f} weights."
-        yield Drawn(figure, caption, alt)
+        yield Drawn(figure, f"{caption}; {_replicates(table, 'weights')}", alt)
 
 
 def _settling(parts: Sequence[Measured]) -> Iterator[Drawn]:
@@ -269,10 +291,12 @@ def _settling(parts: Sequence[Measured]) -> Iterator[Drawn]:
         value, rows = "to_final", each.rows
         caption = each.named("distance of every epoch's mask to the last one")
         values = rows[value].dropna().astype(float)
+        arms = ", ".join(map(arm_name, rows["arm"].unique()))
         alt = (
-            f"{caption}, over that of unrelated masks. Shown: {', '.join(rows['arm'].unique())}. "
+            f"{caption}, over that of unrelated masks. Shown: {arms}. "
             f"Values of single runs lie between {values.min():.4g} and {values.max():.4g}."
         )
+        caption += f"; {_replicates(rows, value)}"
         yield Drawn(plotting.settling(rows.astype({value: float})), caption, alt)
 
 

@@ -42,6 +42,7 @@ from lth_tutorial.plotting.structured import cost_bars, coupling, scales_and_acc
 from lth_tutorial.plotting.supermasks import (
     accuracy_by_network,
     layer_and_arms,
+    minus_dense,
     supermasks_vs_density,
 )
 from lth_tutorial.plotting.theory import (
@@ -90,6 +91,7 @@ __all__ = [
     "accuracy_vs_budget",
     "saliency_plane",
     "connected_layers",
+    "minus_dense",
     "supermasks_vs_density",
     "accuracy_by_network",
     "layer_and_arms",

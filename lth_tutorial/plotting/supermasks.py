@@ -16,7 +16,7 @@ from lth_tutorial.plotting.card import (
     replicates_note,
     value_label,
 )
-from lth_tutorial.results.intervals import summarize, t_interval
+from lth_tutorial.results.intervals import paired_difference, summarize, t_interval
 from lth_tutorial.safety.arguments import checked
 
 if TYPE_CHECKING:
@@ -54,6 +54,48 @@ def supermasks_vs_density(rows: DataFrame, *, arms: Sequence[str] | None = None)
     density_axis(axes, masked["density"])
     axes.set_ylabel(value_label("accuracy"))
     axes.set_ylim(100 * rows["accuracy"].min() - 3, 100.5)
+    draw_legend(axes, replicates_note(rows, "accuracy"))
+    return figure
+
+
+@checked
+def minus_dense(rows: DataFrame, *, arms: Sequence[str] | None = None) -> Figure:
+    """Plot each arm minus the dense network, paired by seed, with its 95% interval, by density.
+
+    Within two points the axis is linear, beyond it logarithmic: arms that differ by tenths of a
+    point at one density and by tens at another stay apart in one picture. Densities stand side by
+    side, not to scale.
+
+    Args:
+        rows: as from `supermask_experiment`; round 0 is the dense network.
+        arms: the arms to draw; all of them by default.
+
+    Raises:
+        ValueError: for a missing column or an unknown arm.
+    """
+    arms = check_rows(rows, COLUMNS, arms)
+    figure, axes = new_figure(height=4.8)
+    axes.axhline(0, color="black", linestyle="--", linewidth=1.2, label="dense network")
+    masked = rows[rows["round"] > 0]
+    rounds = masked.groupby("round")["density"].mean().sort_values(ascending=False)
+    place = {index: i for i, index in enumerate(rounds.index)}
+    for i, arm in enumerate(arms):
+        table = paired_difference(rows, arm, "dense")[lambda t: t["round"] > 0]
+        x = table["round"].map(place) + 0.13 * (i - (len(arms) - 1) / 2)
+        mean, low, high = (100 * table[column] for column in ("mean", "low", "high"))
+        look = {key: METHODS[arm][key] for key in ("color", "marker", "label")}
+        axes.errorbar(
+            x, mean, yerr=[mean - low, high - mean], linestyle="", capsize=3, markersize=6, **look
+        )
+    axes.set_xticks(range(len(rounds)), [f"{100 * share:.3g}%" for share in rounds])
+    axes.set_yscale("symlog", linthresh=2, linscale=1.2)
+    low, high = axes.get_ylim()
+    ticks = [-50, -20, -10, -5, -2, -1, 0, 1, 2, 5, 10]
+    ticks = [t for t in ticks if low <= t <= high]
+    axes.set_yticks(ticks, [f"{t:+d}".replace("-", "−") if t else "0" for t in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("weights kept")
+    axes.set_ylabel("test accuracy minus dense network\n(points, log scale beyond ±2)")
     draw_legend(axes, replicates_note(rows, "accuracy"))
     return figure
 
@@ -130,7 +172,7 @@ def _draw_dense(axes: Axes, rows: DataFrame) -> None:
     dense = rows[rows["round"] == 0].drop_duplicates("seed")
     if len(dense):
         mean, low, high, _ = t_interval(dense["accuracy"])
-        label = METHODS["dense"]["label"] + ", trained"
+        label = METHODS["dense"]["label"]
         axes.axhline(100 * mean, color="black", linestyle="--", label=label)
         axes.axhspan(100 * low, 100 * high, color="black", alpha=0.1, linewidth=0)
 

@@ -92,7 +92,9 @@ def _draw_accuracies(axes: Axes, rows: DataFrame, x: str) -> None:
         look = {"color": METHODS[arm]["color"]}
         if arm == "dense" and x == "density":
             mean = 100 * own["accuracy"].mean()
-            axes.axhline(mean, linestyle="--", linewidth=1.2, label="dense, trained", **look)
+            axes.axhline(
+                mean, linestyle="--", linewidth=1.2, label=METHODS["dense"]["label"], **look
+            )
             continue
         draw_band(axes, own[x].drop_duplicates(), summarize(own, x), arm, "accuracy")
         look |= {"linestyle": "", "marker": ".", "markersize": 4, "alpha": 0.6}

@@ -1,8 +1,9 @@
 """Results: from rows to intervals, records and verdicts.
 
 Read `intervals` first: means, paired differences and what *matching* means. `records` keeps
-measured rows on disk with the provenance that lets anyone measure them again. `sentences` says in
-words what rows show, and `verdicts` draws the table of verdicts that stands in every chapter.
+measured rows on disk with the provenance that lets anyone measure them again. `names` holds what
+an arm is called on a page, `sentences` says in words what rows show, and `verdicts` draws the
+table of verdicts that stands in every chapter.
 """
 
 from lth_tutorial.results.intervals import (
@@ -12,6 +13,9 @@ from lth_tutorial.results.intervals import (
     paired_difference,
     summarize,
     t_interval,
+)
+from lth_tutorial.results.names import (
+    arm_name,
 )
 from lth_tutorial.results.records import (
     load_provenance,
@@ -36,6 +40,7 @@ __all__ = [
     "paired_difference",
     "difference_table",
     "matching",
+    "arm_name",
     "save_rows",
     "load_rows",
     "load_provenance",

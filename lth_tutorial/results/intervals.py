@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from lth_tutorial.results.names import arm_name
 from lth_tutorial.runtime import choose
 from lth_tutorial.safety.arguments import checked, need_columns
 
@@ -150,7 +151,7 @@ def difference_table(
     value: str = "accuracy",
     unit: str = "points",
 ) -> pd.DataFrame:
-    """Return paired differences to read: one row per density, one column per other arm.
+    """Return paired differences to read: one row per density, one column per other arm, by name.
 
     Args:
         arm, others: the columns are arm − other, each cell a mean and its 95 % interval.
@@ -165,7 +166,7 @@ def difference_table(
     for other in others:
         table = paired_difference(rows, arm, other, value=value).set_index("round")
         cells = [format_interval(Interval(*line), unit) for line in table.itertuples(index=False)]
-        columns[f"{arm} − {other}"] = pd.Series(cells, index=table.index)
+        columns[f"{arm_name(arm)} − {arm_name(other)}"] = pd.Series(cells, index=table.index)
     frame = pd.DataFrame(columns).drop(index=0)
     return frame.set_index(frame.index.map(densities).rename("weights left"))
 

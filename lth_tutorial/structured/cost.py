@@ -27,7 +27,7 @@ from lth_tutorial.training.loop import fit
 if TYPE_CHECKING:
     import pandas as pd
 
-CANNOT_CHANGE = "zeros are stored and multiplied like any number: latency cannot change"
+NO_GAIN = "zeros are stored and multiplied like any number: no operation is saved"
 
 
 @checked
@@ -45,8 +45,8 @@ def cost_table(models: Mapping[str, nn.Module], x: Tensor, *, repeats: int = 20)
         one row per network: network, parameters, nonzeros (parameters that are not exactly zero),
         flops (of one example: two per multiply-add, matrix products and convolutions only), bytes
         (parameters and buffers as they lie in memory), latency_ms (median time of one batch),
-        speedup (the reference's latency over this one's), and note, which says where latency
-        cannot change because a network has zeros but the reference's size.
+        speedup (the reference's latency over this one's), and note, which says where no
+        operation is saved because a network has zeros but the reference's size.
 
     Raises:
         ValueError: if there is no network, or `repeats` is not a positive whole number.
@@ -73,7 +73,7 @@ def cost_table(models: Mapping[str, nn.Module], x: Tensor, *, repeats: int = 20)
         }
         first = rows[0] if rows else row
         masked = row["nonzeros"] < first["nonzeros"] and row["flops"] == first["flops"]
-        rows.append(row | {"note": CANNOT_CHANGE if masked else ""})
+        rows.append(row | {"note": NO_GAIN if masked else ""})
     return pd.DataFrame(rows)
 
 

@@ -161,12 +161,17 @@ def pictures(entry) -> list[str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_entry_says_how_to_run_its_experiment_and_whether_that_was_done(name):
+def test_an_entry_says_how_to_run_its_experiment_and_what_its_figures_show(name):
     entry = lt.gallery(name)
     page, text = entry._repr_html_(), repr(entry)
     assert f"run {name}" in page and f"run {name}" in text
     assert ("Not yet run" in page) == (name not in RECORDED)
-    assert bool(pictures(entry)) == (name in RECORDED)
+    alts = re.findall(r'<img src="data:image/png[^"]*" alt="([^"]*)"', page)
+    assert bool(alts) == (name in RECORDED)
+    captions = re.findall(r"<figcaption[^>]*>(.*?)</figcaption>", page)
+    for caption, alt in zip(captions, alts, strict=True):  # they say what is to be seen
+        assert "n = " in caption and re.search(r"lie between -?[\d.]", alt), (caption, alt)
+        assert not re.search(r"[a-z]\w*_\w", caption + alt), "a key where a name belongs"
     for claim in lt.CLAIMS:
         if claim.record == name and name in RECORDED:
             assert html.escape(claim.statement) in page

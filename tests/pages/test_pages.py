@@ -93,6 +93,21 @@ def test_a_page_opens_offline_without_errors_and_is_accessible(name, look, visit
     assert one.errors == []
 
 
+WORDS_SHOWN = """all => all.map(element => {
+    const copy = element.cloneNode(true);
+    copy.querySelectorAll('code, style, script').forEach(part => part.remove());
+    return element.alt || copy.textContent;
+})"""
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name != "book/api"])
+def test_tables_and_captions_hold_names_and_no_keys(name, visit):
+    page = visit().open(name)
+    shown = page.eval_on_selector_all("table, caption, figcaption, img", WORDS_SHOWN)
+    keys = {key for text in shown for key in re.findall(r"\b[a-z]\w*_\w+", text)}
+    assert not keys, f"a reader sees {sorted(keys)}"
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_every_image_has_a_real_alt_text(name, visit):
     page = visit().open(name)

@@ -38,7 +38,7 @@ def test_accuracy_is_drawn_in_percent_at_every_width_and_dense_has_a_curve_of_it
 
 def test_against_density_dense_is_a_dashed_line():
     axes = plotting.supermask_accuracy(made_up("density", (0.1, 0.5, 0.9)), "density").axes[0]
-    dense = line(axes, "dense, trained")
+    dense = line(axes, "dense network")
     assert dense.get_linestyle() == "--" and dense.get_ydata()[0] == pytest.approx(97.1)
     assert line(axes, METHODS["random"]["label"]).get_ydata() == pytest.approx([10.1] * 3)
 

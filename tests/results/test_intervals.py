@@ -97,7 +97,7 @@ def test_the_table_to_read_has_a_density_per_row_and_an_arm_per_column():
     rows = table(ticket=[0.90, 0.92, 0.94], random=[0.8, 0.8, 0.8])
     shown = lt.difference_table(rows, "ticket", ["dense", "random"])
     assert list(shown.index) == ["50.0%"]
-    assert list(shown.columns) == ["ticket − dense", "ticket − random"]
+    assert list(shown.columns) == ["ticket − dense network", "ticket − random mask"]
     expected = lt.paired_difference(rows, "ticket", "random").set_index("round").loc[1]
     assert shown.iloc[0, 1].startswith(f"+12.00 [+{100 * expected['low']:.2f}, ")
 

@@ -246,10 +246,23 @@ def test_supermasks_are_drawn_at_their_means_with_every_seed_and_the_dense_line(
     drawn = lines[plotting.METHODS["biprop"]["label"]]
     assert drawn.get_xdata() == pytest.approx([0.5, 0.1])
     assert drawn.get_ydata() == pytest.approx([95, 85])
-    assert lines["dense network, trained"].get_ydata() == pytest.approx([97, 97])
+    assert lines["dense network"].get_ydata() == pytest.approx([97, 97])
     dots = [one for one in figure.axes[0].get_lines() if one.get_marker() == "."]
     assert sum(len(one.get_xdata()) for one in dots) == 12
     assert "n = 3" in words(figure)
+
+
+def test_differences_to_dense_are_paired_and_every_density_has_its_place():
+    figure = plotting.minus_dense(figure_rows())
+    axes = figure.axes[0]
+    bars = {one.get_label(): one for one in axes.containers}
+    assert set(bars) == {"edge-popup", "biprop"}
+    for bar in bars.values():  # 95 − 97 and 85 − 97
+        assert bar.lines[0].get_ydata() == pytest.approx([-2, -12])
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["50%", "10%"]
+    assert "points" in axes.get_ylabel() and "n = 3" in words(figure)
+    with pytest.raises(ValueError, match="arm"):
+        plotting.minus_dense(figure_rows(), arms=["no such arm"])
 
 
 def test_a_layer_is_drawn_with_its_three_values():
@@ -259,7 +272,7 @@ def test_a_layer_is_drawn_with_its_three_values():
     bars = [patch for patch in figure.axes[0].patches if patch.get_label() != "drawn"]
     centres = sorted(round(b.get_x() + b.get_width() / 2, 4) for b in bars if hasattr(b, "get_x"))
     assert centres == pytest.approx([-0.7, 0, 0.7], abs=1e-3)
-    assert "supermask (biprop)" in words(figure) and "dense network" in words(figure)
+    assert "biprop" in words(figure) and "dense network" in words(figure)
     with pytest.raises(ValueError, match="round 7 was not measured"):
         plotting.layer_and_arms(frozen, effective, figure_rows(), round=7)
 

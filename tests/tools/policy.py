@@ -31,6 +31,12 @@ ANYWHERE = "Predict first"
 CELLS = range(25, 46)
 MAX_WORDS = 3_000
 MAX_LINES = 30
+# Of visible code that is not the method: what reads, writes and prints. Shown in the sections
+# below, code is the method, or how it is called.
+MAX_PLUMBING = 120
+METHOD = ("Idea in words", "Method from scratch", "Same thing from the package", "Exercises")
+WITHOUT_CAPTIONS = ("14-what-tickets-look-like",)  # to be mended; the list only shrinks
+HIDDEN = {"hide-input", "hide-cell", "remove-cell", "remove-input"}
 # With these tags nbval would not compare, or would accept an error.
 SKIP_TAGS = {"nbval-skip", "nbval-ignore-output", "nbval-raises-exception", "raises-exception"}
 SOLUTION = {
@@ -58,6 +64,10 @@ def problems(path: Path) -> list[str]:
         exercises,
         text_that_works_everywhere,
         figures,
+        plumbing,
+        predictions,
+        placeholders,
+        recorded_figures,
     )
     return [f"{path.name}: {line}" for check in checks for line in check(notebook, path)]
 
@@ -106,17 +116,75 @@ def title_and_headings(notebook: NotebookNode, path: Path) -> list[str]:
     return found
 
 
+def is_written(cell: NotebookNode) -> bool:
+    """Return whether a cell is text that is written from rows, its code hidden: `lt.answers`."""
+    hidden = bool(HIDDEN & set(cell.metadata.get("tags", [])))
+    return cell.cell_type == "code" and hidden and "lt.answers(" in cell.source
+
+
 def sizes(notebook: NotebookNode, path: Path) -> list[str]:
     found = []
-    if len(notebook.cells) not in CELLS:
-        found.append(f"{len(notebook.cells)} cells; allowed are {CELLS[0]} to {CELLS[-1]}")
+    # A written text parts the text that it stands in: with both halves it counts as one cell.
+    kinds = [is_written(cell) for cell in notebook.cells]
+    halves = zip(kinds, notebook.cells[1:], strict=False)
+    parted = sum(written and after.cell_type == "markdown" for written, after in halves)
+    cells = len(kinds) - sum(kinds) - parted
+    if cells not in CELLS:
+        found.append(f"{cells} cells; allowed are {CELLS[0]} to {CELLS[-1]}")
     words = sum(len(text.split()) for text in markdown(notebook))
     if words > MAX_WORDS:
         found.append(f"{words} words; allowed are {MAX_WORDS}")
     for index, cell in enumerate(notebook.cells):
-        lines = len(cell.source.splitlines())
+        code = cell.source.partition("lt.answers(")[0] if is_written(cell) else cell.source
+        lines = len(code.splitlines())
         if cell.cell_type == "code" and lines > MAX_LINES:
             found.append(f"cell {index} has {lines} lines; allowed are {MAX_LINES}")
+    return found
+
+
+def plumbing(notebook: NotebookNode, path: Path) -> list[str]:
+    """Count the lines of code that a reader sees outside the method; blanks and comments not."""
+    method = [cell for title in METHOD for cell in section(notebook, title)]
+    lines = 0
+    for cell in code_cells(notebook):
+        if cell in method or HIDDEN & set(cell.metadata.get("tags", [])):
+            continue
+        code = [line.strip() for line in cell.source.splitlines()]
+        lines += sum(bool(line) and not line.startswith("#") for line in code)
+    if lines > MAX_PLUMBING:
+        return [f"{lines} visible lines are not the method; allowed are {MAX_PLUMBING}"]
+    return []
+
+
+def predictions(notebook: NotebookNode, path: Path) -> list[str]:
+    """Find what gives a prediction away: an assert of the experiment above the questions."""
+    found, inside = [], False
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            for heading in re.findall(r"^## (.+?)\s*$", cell.source, re.MULTILINE):
+                inside = heading == "Live experiment"
+        elif inside and re.search(r"^\s*assert\b", cell.source, re.M):
+            later = notebook.cells[notebook.cells.index(cell) :]
+            if any(f"## {ANYWHERE}" in each.source for each in later):
+                found.append(f"asserted above '{ANYWHERE}': {cell.source.splitlines()[0]}")
+    return found
+
+
+def placeholders(notebook: NotebookNode, path: Path) -> list[str]:
+    """Find cards that only say "not yet run": the results page lists those."""
+    cells = [c for c in code_cells(notebook) if "not_yet_run" in c.source]
+    return [f"a card says 'not yet run': {c.source.splitlines()[0]}" for c in cells]
+
+
+def recorded_figures(notebook: NotebookNode, path: Path) -> list[str]:
+    """Find figures of records that no caption follows: text in italics below the code."""
+    found: list[str] = []
+    if path.stem in WITHOUT_CAPTIONS:
+        return found
+    for cell, after in zip(notebook.cells, notebook.cells[1:], strict=False):
+        drawn = cell.cell_type == "code" and re.search(r"lt\.plotting\.", cell.source)
+        if drawn and re.search(r"load_rows\(", cell.source) and not after.source.startswith("*"):
+            found.append(f"a recorded figure has no caption: {cell.source.splitlines()[0]}")
     return found
 
 

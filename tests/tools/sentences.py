@@ -16,9 +16,9 @@ that stand for a measured number ("nearly every seed", "about half"). The rules:
 - *Formula*: what stands in a formula with an operator is arithmetic.
 - *Running time*: a sentence that begins "Running everything" is typed by hand, and not looked at.
 
-The texts in code (captions, sentences, alternative texts) are read like those of the prose, what
-they compute left out. So what is measured is best written by a cell: `lt.answers` and `lt.told`
-work in the book, in JupyterLab and in Colab alike.
+The texts in code (captions, sentences) and the alternative texts of figures are read like those of
+the prose, what they compute left out. So what is measured is best written by a cell: `lt.answers`
+and `lt.told` work in the book, in JupyterLab and in Colab alike.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def without_names(sentence: str) -> str:
     text = re.sub(r"⟦[^⟧]*⟧", " ", sentence)
     listed = rf"\b(?:{NUMBERED})s? \d[\d.]*(?:(?:,| and| or| to|–|-) ?\d+)*"
     text = re.sub(listed, "X", text, flags=re.I)
-    text = re.sub(r"\b(?:1[89]|20)\d\d\b", "X", text)
+    text = re.sub(r"\b(?:1[89]|20)\d\d\b|\bCC BY \d\.\d", "X", text)
     text = re.sub(r"\b[A-Za-z]+[-‑]?\d+(?:[-‑]\d+)*\b", "X", text)
     text = re.sub(r"\b\d+(?:[-‑]\d+)+\b", "X", text)  # layer sizes: 100-50
     text = re.sub(r"\d+ ?× ?\d+(?: ?× ?\d+)*", "X", text)  # shapes
@@ -198,6 +198,10 @@ def constants(code: str) -> set[float]:
             found |= {float(part) for part in re.findall(r"\d+(?:\.\d+)?", node.value)}
         if isinstance(node, (ast.List, ast.Tuple, ast.Set)):  # "two networks", "five densities"
             found.add(float(len(node.elts)))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "range":
+            ends = [arithmetic(end) for end in node.args]
+            if len(ends) == 2 and None not in ends:  # sixteen seeds: range(400, 416)
+                found.add(ends[1] - ends[0])
         if isinstance(node, ast.BinOp):
             value = arithmetic(node)
             found |= set() if value is None else {abs(value)}
@@ -303,7 +307,7 @@ def known_of(notebook: nbformat.NotebookNode, chapter: int) -> Known:
 
 
 def recorded_settings(code: str) -> set[float]:
-    """Return the densities and counts of the records that a chapter loads."""
+    """Return densities, counts and training settings of the records that a chapter loads."""
     import lth_tutorial as lt
 
     found: set[float] = set()
@@ -312,6 +316,9 @@ def recorded_settings(code: str) -> set[float]:
         found |= {float(d) for d in rows["density"].dropna().unique()}
         found |= {float(s) for s in rows["step"].dropna().unique()} if "step" in rows else set()
         found |= {float(rows["seed"].nunique()), float(rows["round"].max())}
+        for part in lt.load_provenance(name).get("parts", []):
+            config = part.get("train", {})
+            found |= {float(config[key]) for key in ("steps", "batch_size", "lr") if key in config}
     return found
 
 
@@ -354,6 +361,9 @@ def allowed(kind: str, match: re.Match, text: str, known: Known) -> bool:
         image = re.search(r"\bone (?:test )?image\b", text, re.I) and number == "0.2"  # 1 of 497
         criterion = any(abs(abs(value) / 100 - t) < 1e-9 for t in known.thresholds)
         return bool(image or (criterion and CRITERION.search(text)))
+    if kind == "number" and CRITERION.search(text):  # "declared as a correlation of 0.6"
+        if any(abs(abs(value) - t) < 1e-9 for t in known.thresholds):
+            return True
     if kind in EXACT_ONLY or groups["hedge"]:
         return False
     if kind == "number" and re.match(r" (?:steps|networks|trainings)", text[match.end() :]):
@@ -379,6 +389,7 @@ def report(path: Path) -> list[Hit]:
         given = "## Exercises" in cell.source or (given and "## Summary" not in cell.source)
         text = cell.source.partition("## References")[0]
         said = sentences(text) if cell.cell_type == "markdown" else texts(text)
+        said += sentences(cell.metadata.get("mystnb", {}).get("image", {}).get("alt", ""))
         hits += [
             Hit(path.stem, index, words, sentence)
             for sentence in said
