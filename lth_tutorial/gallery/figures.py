@@ -95,7 +95,7 @@ def _extremes(rows: pd.DataFrame, arms: Sequence[str], value: str, scale: int, u
     last = masked[masked["round"] == masked.groupby("arm")["round"].transform("max")]
     means = last.astype({value: float}).groupby("arm")[value].mean().sort_values()
     ends = [f"{arm_name(arm)} ({scale * means[arm]:.4g}{unit})" for arm in means.index[[-1, 0]]]
-    return f". In the last round the highest mean is that of {ends[0]}, the lowest of {ends[1]}"
+    return f". At the end the highest mean is that of {ends[0]}, the lowest of {ends[1]}"
 
 
 def _known(rows: pd.DataFrame, value: str = "accuracy") -> pd.DataFrame:

@@ -92,6 +92,7 @@ def minus_dense(rows: DataFrame, *, arms: Sequence[str] | None = None) -> Figure
     low, high = axes.get_ylim()
     ticks = [-50, -20, -10, -5, -2, -1, 0, 1, 2, 5, 10]
     ticks = [t for t in ticks if low <= t <= high]
+    ticks = [-3, *ticks] if -5 < low <= -3 else ticks
     axes.set_yticks(ticks, [f"{t:+d}".replace("-", "−") if t else "0" for t in ticks])
     axes.minorticks_off()
     axes.set_xlabel("weights kept")

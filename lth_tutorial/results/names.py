@@ -78,7 +78,7 @@ ARM_NAMES: dict[str, str] = {
     "magnitude_at_rewind": "largest at rewinding",
     "regularised": "random mask, penalised",
     "scratch": "random mask from the start",
-    "early_bird": "early-bird, fresh optimiser",
+    "early_bird": "early-bird",
     "early_bird_momentum": "early-bird, momentum kept",
     "final_mask": "mask of the end",
     "same_counts": "random units, same counts",

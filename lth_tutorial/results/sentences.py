@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lth_tutorial.results.intervals import Interval, format_interval, format_number
 from lth_tutorial.results.intervals import paired_difference as paired
-from lth_tutorial.runtime import choose
+from lth_tutorial.runtime import choose, is_whole
 from lth_tutorial.safety.arguments import checked
 
 if TYPE_CHECKING:
@@ -66,24 +66,31 @@ class Answers:
 
     texts: tuple[str, ...]
     title: str
+    first: int = 1
 
     def _repr_markdown_(self) -> str:
-        numbered = "\n".join(f"{i}. {text}" for i, text in enumerate(self.texts, start=1))
-        return f"<details>\n<summary>{self.title}</summary>\n\n{numbered}\n\n</details>"
+        return f"<details>\n<summary>{self.title}</summary>\n\n{self!r}\n\n</details>"
 
     def __repr__(self) -> str:
-        return "\n".join(f"{i}. {text}" for i, text in enumerate(self.texts, start=1))
+        return "\n".join(f"{i}. {text}" for i, text in enumerate(self.texts, start=self.first))
 
 
 @checked
-def answers(*texts: str, title: str = "What figure and table answer") -> Answers:
+def answers(*texts: str, title: str = "What figure and table answer", first: int = 1) -> Answers:
     """Return answers to a chapter's predictions, folded, each a paragraph of Markdown.
 
     Write their numbers with `told` and the rows at hand, so that the text is what was measured.
 
+    Args:
+        texts: one per question.
+        title: what is read before they are unfolded.
+        first: the number of the first question.
+
     Raises:
-        ValueError: if there is no text, or one is empty.
+        ValueError: if there is no text, or one is empty, or `first` is below 1.
     """
+    if not is_whole(first) or first < 1:
+        raise ValueError(f"first is the number of a question, 1 or more; got {first!r}")
     if not texts or not all(text.strip() for text in texts):
         raise ValueError(f"answers are one text or more, none of them empty; got {texts!r}")
-    return Answers(tuple(re.sub(r"\s+", " ", text).strip() for text in texts), title)
+    return Answers(tuple(re.sub(r"\s+", " ", text).strip() for text in texts), title, first)

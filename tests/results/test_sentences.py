@@ -40,5 +40,8 @@ def test_answers_are_folded_and_numbered_in_every_front_end():
     assert shown._repr_markdown_().startswith("<details>\n<summary>What figure and table answer")
     assert "\n\n1. One line.\n2. Two.\n\n</details>" in shown._repr_markdown_()
     assert repr(shown) == "1. One line.\n2. Two."
+    assert repr(lt.answers("Three.", "Four.", first=3)) == "3. Three.\n4. Four."
     with pytest.raises(ValueError, match="none of them empty"):
         lt.answers("One.", " ")
+    with pytest.raises(ValueError, match="number of a question"):
+        lt.answers("One.", first=0)
