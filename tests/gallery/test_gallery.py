@@ -209,9 +209,11 @@ def test_a_new_type_of_part_is_drawn_against_density():
     design = experiment("cifar10-conv2-imp")
     rows = lt.widen(made_up(design.name))
     other = type(design)(design.name, 4, "?", "mnist", (0,), (Other(),))
-    assert [each.caption for each in figures(other, rows)] == [
-        "test accuracy against the weights that remain"
-    ]
+    (drawn,) = figures(other, rows)
+    assert drawn.caption.startswith("test accuracy against the weights that remain; n = 3.")
+    means = rows[rows["round"] == rows["round"].max()].groupby("arm")["accuracy"].mean()
+    assert lt.arm_name(means.idxmax()) in drawn.caption.partition(" the lowest of ")[0]
+    assert lt.arm_name(means.idxmin()) in drawn.caption.partition(" the lowest of ")[2]
 
 
 def test_rows_of_a_part_are_those_with_its_label():
