@@ -25,8 +25,22 @@ def snapshot(model: nn.Module) -> State:
 
     Of tensors alone: what a module's `get_extra_state()` gives beside them stays with the module;
     `load_state_` knows that.
+
+    Raises:
+        ValueError: if a lazy layer is not initialised yet; names it.
     """
+    check_initialized(model)
     return {name: tensor.detach().clone() for name, tensor in tensors_of(model).items()}
+
+
+def check_initialized(model: nn.Module) -> None:
+    """Raise a ValueError, naming it, if a lazy layer does not know its shape yet."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if nn.parameter.is_lazy(tensor):
+            layer = name.rpartition(".")[0] or type(model).__name__
+            raise ValueError(
+                f"layer {layer} is not initialised yet: run one batch through the model first"
+            )
 
 
 def tensors_of(model: nn.Module) -> State:

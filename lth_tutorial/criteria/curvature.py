@@ -22,6 +22,7 @@ from lth_tutorial.criteria.passes import (
 from lth_tutorial.criteria.second_derivatives import differentiable_twice
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.networks.calls import call_with
+from lth_tutorial.networks.first_pass import explained
 from lth_tutorial.pruning.masks import Mask, Scores
 from lth_tutorial.runtime import choose
 from lth_tutorial.safety.arguments import checked
@@ -30,6 +31,7 @@ _ELEMENTS = 20_000_000  # of gradients that are held at the same time: 80 MB
 
 
 @checked
+@explained
 def obd_scores(
     model: nn.Module,
     data: Dataset,
@@ -78,6 +80,7 @@ def obd_scores(
 
 
 @checked
+@explained
 def fisher_scores(
     model: nn.Module,
     data: Dataset,

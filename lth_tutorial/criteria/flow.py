@@ -13,6 +13,7 @@ from lth_tutorial.criteria.passes import check_finite, scoring_mode
 from lth_tutorial.criteria.paths import MASKED, Path, counting, path, plain, refuse
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.networks.calls import call_with
+from lth_tutorial.networks.first_pass import explained
 from lth_tutorial.pruning.masks import Mask, Scores, weights_under
 from lth_tutorial.safety.arguments import checked
 
@@ -24,6 +25,7 @@ _ONLY_ADD_AND_SCALE = (
 
 
 @checked
+@explained
 def synflow_scores(model: nn.Module, data: Dataset, mask: Mask) -> Scores:
     """Return w · ∂R/∂w, with R the sum of the outputs for an input of ones and weights |w|.
 
@@ -63,6 +65,7 @@ def synflow_scores(model: nn.Module, data: Dataset, mask: Mask) -> Scores:
 
 
 @checked
+@explained
 def connected_weights(model: nn.Module, data: Dataset, mask: Mask) -> Mask:
     """Return the kept weights that lie on a path of kept weights from input to output.
 
@@ -88,6 +91,7 @@ def connected_weights(model: nn.Module, data: Dataset, mask: Mask) -> Mask:
 
 
 @checked
+@explained
 def count_paths(model: nn.Module, data: Dataset, mask: Mask) -> float:
     """Return the number of paths of kept weights from an input to an output.
 

@@ -19,12 +19,14 @@ from lth_tutorial.criteria.second_derivatives import (
     differentiable_twice,
 )
 from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.networks.first_pass import explained
 from lth_tutorial.pruning.masks import Mask, Scores
 from lth_tutorial.runtime import is_whole
 from lth_tutorial.safety.arguments import checked
 
 
 @checked
+@explained
 def snip_scores(
     model: nn.Module,
     data: Dataset,
@@ -58,6 +60,7 @@ def snip_scores(
 
 
 @checked
+@explained
 def gradient_scores(
     model: nn.Module,
     data: Dataset,
@@ -108,6 +111,7 @@ def gradient_scores(
 
 
 @checked
+@explained
 def grasp_scores(
     model: nn.Module,
     data: Dataset,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -45,7 +46,31 @@ def call_with(model: nn.Module, tensors: Mapping[str, Tensor], x: Tensor) -> Ten
         prefix = next(f"{name}." for name, child in model.named_children() if child is inner)
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
         model = inner
-    return logits_of(functional_call(model, dict(tensors), (x,)), len(x), model)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise OutputError(
+            f"{type(model).__name__} is compiled by TorchScript, which lets nobody put tensors in "
+            f"place of its own; pass the module that it was made from"
+        )
+    everywhere = _in_every_place(model, tensors)
+    return logits_of(functional_call(model, everywhere, (x,), tie_weights=False), len(x), model)
+
+
+def _in_every_place(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors also for the other places of those that are shared, each place once.
+
+    PyTorch's own `tie_weights` takes a module that stands twice for two, and gives it back with
+    the tensors of the call in place of its own.
+    """
+    own = {
+        f"{path}.{name}" if path else name: tensor
+        for path, module in model.named_modules()
+        for held in (module._parameters, module._buffers)
+        for name, tensor in held.items()
+        if tensor is not None
+    }
+    given = {id(own[name]): tensor for name, tensor in tensors.items() if name in own}
+    unknown = {name: tensor for name, tensor in tensors.items() if name not in own}
+    return unknown | {n: given[id(t)] for n, t in own.items() if id(t) in given}
 
 
 def inner_model(model: nn.Module) -> nn.Module:

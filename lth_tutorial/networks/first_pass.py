@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
 from lth_tutorial.data.dataset import Dataset, are_tokens
 from lth_tutorial.networks.calls import OutputError, call_with
-from lth_tutorial.networks.weights import check_initialized
+from lth_tutorial.safety.arguments import Function
+from lth_tutorial.states import check_initialized
 
 
 def first_pass(model: nn.Module, data: Dataset, n: int = 2) -> None:
@@ -59,3 +66,38 @@ def _pass(model: nn.Module, data: Dataset, n: int, mode: str) -> None:
             f"the model's output has shape {tuple(logits.shape)} for {len(x)} examples; "
             f"{data.name} needs [{len(x)}, {data.num_classes}] or more classes"
         )
+
+
+def explained(function: Function) -> Function:
+    """Let a function of `model` and `data` say why a forward pass fails as `first_pass` says it.
+
+    What works costs nothing, and an error that the first pass does not explain stays as it is.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*arguments, **options):
+        try:
+            return function(*arguments, **options)
+        except ValueError:
+            raise
+        except Exception:  # whatever a forward pass raises
+            given = signature.bind(*arguments, **options).arguments
+            first_pass(given["model"], given["data"])
+            raise
+
+    return typing.cast(Function, call)
+
+
+@contextmanager
+def taking(model: nn.Module, x: Tensor) -> Iterator[None]:
+    """Raise a ValueError, with the shape of x, where a model cannot take it."""
+    try:
+        yield
+    except (ValueError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a forward pass raises
+        raise ValueError(
+            f"{type(model).__name__} cannot take x of shape {tuple(x.shape)} and type {x.dtype}: "
+            f"{error}"
+        ) from error

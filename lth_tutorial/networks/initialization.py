@@ -18,7 +18,6 @@ from lth_tutorial.networks.parametrized import follow_weights
 from lth_tutorial.networks.weights import (
     LISTS,
     ZEROS_SURVIVE,
-    check_initialized,
     class_of,
     computed_refusal,
     computed_tensors,
@@ -27,6 +26,7 @@ from lth_tutorial.networks.weights import (
     parametrizations_of,
 )
 from lth_tutorial.safety.arguments import checked
+from lth_tutorial.states import check_initialized
 
 OTHER_SIZE = 1.5
 """Factor beyond which most of a model's weights are of another size than before."""

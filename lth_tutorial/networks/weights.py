@@ -21,6 +21,7 @@ from torch.nn.utils.parametrizations import _SpectralNorm, _WeightNorm
 
 from lth_tutorial.networks.in_basis import InBasis
 from lth_tutorial.networks.uses import multiplied
+from lth_tutorial.states import check_initialized
 
 LAYERS: dict[type[nn.Module], str] = {
     nn.Linear: "weight",
@@ -68,8 +69,8 @@ def prunable_weights(model: nn.Module) -> dict[str, Tensor]:
     their zeros are zeros of the weight.
 
     Raises:
-        ValueError: if the model has none, a layer is not initialised yet, or a weight is computed
-            from other tensors, so that a mask would not do what it says; names the layer.
+        ValueError: if the model has none, a layer is not initialised yet, a weight is complex, or
+            is computed from other tensors, so that a mask would not do what it says; names it.
     """
     check_initialized(model)
     roles = list(_roles(model))
@@ -81,6 +82,12 @@ def prunable_weights(model: nn.Module) -> dict[str, Tensor]:
             f"{type(model).__name__} has no prunable weights; a model needs at least one "
             f"linear or convolutional layer"
         )
+    for name, weight in weights.items():
+        if weight.is_complex():
+            raise ValueError(
+                f"{name} is {weight.dtype}: masks, scores and supermasks are of real weights; keep "
+                f"real and imaginary parts as two parameters"
+            )
     return weights
 
 
@@ -109,16 +116,6 @@ def shared_weights(model: nn.Module) -> list[str]:
     """Return the names of parameters that stand in several places of the model."""
     places = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
     return [name for name, p in model.named_parameters() if places[id(p)] > 1]
-
-
-def check_initialized(model: nn.Module) -> None:
-    """Raise a ValueError, naming it, if a lazy layer does not know its shape yet."""
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if nn.parameter.is_lazy(tensor):
-            layer = name.rpartition(".")[0] or type(model).__name__
-            raise ValueError(
-                f"layer {layer} is not initialised yet: run one batch through the model first"
-            )
 
 
 def computed_tensors(model: nn.Module) -> dict[str, str]:

@@ -168,6 +168,11 @@ def check_states(a: State, b: State) -> None:
                 f"these are states of different networks: {name} has shape {tuple(tensor.shape)} "
                 f"in one and {tuple(b[name].shape)} in the other"
             )
+        if tensor.dtype != b[name].dtype:
+            raise ValueError(
+                f"{name} is {tensor.dtype} in one state and {b[name].dtype} in the other: bring "
+                f"both to one type"
+            )
         for each in (tensor, b[name]):
             if not bool(torch.isfinite(each).all()):
                 raise ValueError(f"{name} holds NaN or infinity; did the training diverge?")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.networks.first_pass import taking
 from lth_tutorial.runtime import is_whole
 from lth_tutorial.safety.arguments import checked
 from lth_tutorial.training.config import TrainConfig
@@ -86,7 +87,8 @@ def flops(model: nn.Module, x: Tensor) -> int:
     recurrent layers, attention and bilinear layers are such products, and count.
 
     Raises:
-        ValueError: for a fused kernel whose products cannot be counted; names it.
+        ValueError: for a fused kernel whose products cannot be counted, which it names, or an x
+            that the model cannot take.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -94,7 +96,7 @@ def flops(model: nn.Module, x: Tensor) -> int:
     group = SingleModel(model)
     group.set_training(False)
     try:
-        with _taken_apart(), counter, _Fused(counter) as fused:
+        with taking(model, x), _taken_apart(), counter, _Fused(counter) as fused:
             model(x[:1])
     finally:
         group.restore_modes()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_flatten
 
+from lth_tutorial.networks.first_pass import taking
 from lth_tutorial.networks.transformer import Attention
 from lth_tutorial.pruning.masks import Mask, apply_mask_, dense_mask, weights_under
 from lth_tutorial.runtime import choose
@@ -265,7 +266,12 @@ def _prove(model: nn.Module, small: nn.Module, units: Units, groups, x: Tensor) 
     silenced = copy.deepcopy(model).eval()
     silence_(silenced, units, groups)
     training = {name: module.training for name, module in small.named_modules()}
-    expected = _outputs(silenced(x[:2]))
+    with taking(model, x):
+        expected = _outputs(silenced(x[:2]))
+    if not expected:
+        raise ValueError(
+            f"{type(model).__name__} returns no tensor: nothing shows what it computes"
+        )
     try:
         got = _outputs(small.eval()(x[:2]))
         off = max((a - b).abs().max().item() for a, b in zip(got, expected, strict=True))

@@ -22,6 +22,7 @@ from lth_tutorial.networks.weights import check_stored
 from lth_tutorial.pruning.masks import Scores
 from lth_tutorial.runtime import choose
 from lth_tutorial.safety.arguments import checked
+from lth_tutorial.states import check_initialized
 from lth_tutorial.structured.tracing import Trace, UntraceableError, trace_units
 
 Units = dict[str, Tensor]
@@ -78,6 +79,7 @@ def unit_groups(model: nn.Module, x: Tensor) -> dict[str, UnitGroup]:
     Raises:
         UntraceableError: if the coupling cannot be traced; names the operation. It is a ValueError.
     """
+    check_initialized(model)
     check_stored(model, "unit_groups")
     trace = trace_units(model, x)
     _check_untied(model, {*trace.rows, *trace.columns, *trace.norms})

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lth_tutorial.data.dataset import Dataset, are_tokens, generator_for
+from lth_tutorial.networks.first_pass import explained
 from lth_tutorial.runtime import is_whole
 from lth_tutorial.safety.arguments import checked
 from lth_tutorial.training.groups import SingleModel
@@ -127,6 +128,7 @@ def pgd(
 
 
 @checked
+@explained
 def adversarial_examples(
     model: torch.nn.Module,
     x: Tensor,

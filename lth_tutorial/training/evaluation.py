@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lth_tutorial.data.dataset import Dataset, chunk_lengths
+from lth_tutorial.networks.first_pass import explained
 from lth_tutorial.safety.arguments import checked
 from lth_tutorial.training.attacks import Adversary, Attack, check_attack
 from lth_tutorial.training.groups import SingleModel, Stack
@@ -16,6 +17,7 @@ _CHUNK = 2_000
 
 
 @checked
+@explained
 def evaluate(
     model: nn.Module,
     data: Dataset,

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lth_tutorial.data.dataset import generator_for
+from lth_tutorial.networks.calls import copied
 from lth_tutorial.networks.in_basis import InBasis
 from lth_tutorial.networks.weights import prunable_weights, shared_weights
 from lth_tutorial.runtime import choose
@@ -68,7 +69,7 @@ def in_basis(model: nn.Module, bases: Mapping[str, Basis]) -> nn.Module:
         choose("weight to give a basis:", name, weights)
         check_basis(basis, weights[name], name)
     _check_owners(model, bases)
-    changed = copy.deepcopy(model)
+    changed = copied(model)
     for name, basis in bases.items():
         if basis.left is not None or basis.right is not None:
             owner, _, attribute = name.rpartition(".")

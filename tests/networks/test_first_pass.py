@@ -6,8 +6,13 @@ import pytest
 import torch
 from samples import blobs
 from torch import nn
+from torch.nn.utils import prune
 
 import lth_tutorial as lt
+from lth_tutorial.networks.calls import call_with
+from lth_tutorial.networks.first_pass import first_pass
+
+PATHS = ("synflow", "count_paths", "connected_weights")
 
 
 class Odd(nn.Module):
@@ -27,6 +32,10 @@ class Odd(nn.Module):
             "mean": logits.mean(0),
             "map": logits[:, :, None],
         }[self.kind]
+
+
+def one_score(criterion):
+    return lambda net, data: criterion(net, data, lt.dense_mask(net))
 
 
 CALLS = {
@@ -201,3 +210,115 @@ def test_pruning_and_supermasks_work_inside_data_parallel(tiny_data):
     net = nn.DataParallel(lt.build_model("mlp_6", seed=0, data=tiny_data))
     lt.iterative_magnitude_pruning(net, tiny_data, config, imp, criterion=lt.gradient_scores)
     assert set(lt.edge_popup(net, tiny_data, 0.5, config).mask) == set(lt.dense_mask(net))
+
+
+EVERY_PASS = CALLS | {
+    name: one_score(getattr(lt, name))
+    for name in (
+        "grasp_scores", "gradient_scores", "obd_scores", "count_paths", "connected_weights",
+    )
+} | {
+    "adversarial": lambda net, data: lt.adversarial_examples(
+        net, data.x_test[:4], data.y_test[:4], data, lt.fgsm(0.1, bounds=(-9, 9))
+    ),
+    "flops": lambda net, data: lt.flops(net, data.normalize(data.x_test[:2])),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("call", EVERY_PASS)
+def test_data_that_a_model_cannot_take_are_named_everywhere(call, tiny_data):
+    with pytest.raises(ValueError, match=r"cannot take (examples|x) of shape \((1, |2, )?8,?\)"):
+        EVERY_PASS[call](nn.Sequential(nn.Linear(9, 4), nn.ReLU(), nn.Linear(4, 3)), tiny_data)
+
+
+@pytest.mark.parametrize("call", sorted(set(EVERY_PASS) - {"flops", *PATHS}))
+def test_too_few_classes_are_named_everywhere(call, tiny_data):
+    with pytest.raises(ValueError, match=r"has shape \(2, 2\) for 2 examples; .* or more classes"):
+        EVERY_PASS[call](nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2)), tiny_data)
+
+
+def test_an_error_that_is_none_of_the_forward_pass_stays_as_it_is(tiny_data):
+    class Once(nn.Linear):
+        """Fails at full batches alone, as where memory ends."""
+
+        def forward(self, x):
+            if len(x) > 2:
+                raise RuntimeError("out of something")
+            return super().forward(x)
+
+    with pytest.raises(RuntimeError, match="out of something"):
+        lt.evaluate(Once(8, 3), tiny_data)
+
+
+class Twice(nn.Module):
+    """One module under two names: what is put in place of its tensors must be taken out again."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.norm, self.out = nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)
+        self.b, self.again = self.a, self.norm
+
+    def forward(self, x):
+        return self.out(self.again(self.b(self.norm(self.a(x)).relu())))
+
+
+def held(net: nn.Module) -> dict:
+    return {
+        f"{path}.{name}": (id(tensor), tensor._version, type(tensor))
+        for path, module in net.named_modules(remove_duplicate=False)
+        for name, tensor in (module._parameters | module._buffers).items()
+    }
+
+
+@pytest.mark.parametrize("call", sorted(set(EVERY_PASS) - {"train", "edge_popup"}))
+def test_a_module_that_stands_twice_keeps_its_own_tensors(call, tiny_data):
+    net = Twice()
+    before = held(net)
+    EVERY_PASS[call](net, tiny_data)
+    assert held(net) == before
+
+
+def test_tensors_of_a_call_stand_in_every_place_of_a_shared_one(tiny_data):
+    net, x = Twice(), tiny_data.x_test[:5]
+    other = nn.Linear(8, 8)
+    expected = Twice().eval()
+    expected.load_state_dict(net.state_dict())
+    expected.a.weight.data.copy_(other.weight)  # of b as well
+    out = call_with(net.eval(), {"a.weight": other.weight}, x)
+    assert torch.equal(out, expected(x))
+
+
+def test_the_first_pass_leaves_the_statistics_of_a_norm_that_stands_twice(tiny_data):
+    net = Twice()
+    first_pass(net, tiny_data)
+    assert not net.norm.running_mean.any() and not int(net.norm.num_batches_tracked)
+
+
+def test_what_nobody_can_score_is_refused_by_name(tiny_data):
+    class Complex(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.randn(8, 3, dtype=torch.cfloat))
+
+        def forward(self, x):
+            return (x.to(torch.cfloat) @ self.w).abs()
+
+    with pytest.raises(ValueError, match="w is torch.complex64"):
+        lt.dense_mask(Complex())
+    with pytest.raises(ValueError, match="layer 0 is not initialised yet"):
+        lt.snapshot(nn.Sequential(nn.LazyLinear(3)))
+    lazy = nn.Sequential(nn.Linear(8, 8), nn.LazyBatchNorm1d(), nn.ReLU(), nn.Linear(8, 3))
+    with pytest.raises(ValueError, match="layer 1 is not initialised yet"):
+        lt.unit_groups(lazy, tiny_data.x_test[:2])
+    net = nn.Sequential(nn.Linear(8, 3))
+    half = {name: tensor.half() for name, tensor in lt.snapshot(net).items()}
+    with pytest.raises(ValueError, match="float32 in one state and torch.float16 in the other"):
+        lt.barrier(net, lt.snapshot(net), half, tiny_data)
+
+
+def test_a_network_with_pruned_biases_is_put_into_a_basis(tiny_data):
+    net = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    prune.random_unstructured(net[0], "bias", 0.5)
+    other = lt.in_basis(net, lt.bases_of(net, "dct"))
+    x = tiny_data.normalize(tiny_data.x_test[:9])
+    assert torch.allclose(other(x), net(x), atol=1e-5)
