@@ -91,6 +91,8 @@ def _acts(record: str, network: str, minimum_n: int) -> tuple[Claim, ...]:
         Effect("accuracy at the high rate: ticket − re-initialised", _ACT_2, 0.01, "below"),
     )  # fmt: skip
 
+    worth = "less" if digits else "little or nothing"
+
     def claim(key, statement, source, *effects: Effect, chapter: int = 5) -> Claim:
         return Claim(
             f"{key}{end}", chapter, statement, source, record, network, (Setting(_WHERE, effects),),
@@ -106,7 +108,7 @@ def _acts(record: str, network: str, minimum_n: int) -> tuple[Claim, ...]:
         ),
         claim(
             "quarrel-contradicted",
-            "Contradicted: at a high rate, its initial weights are worth little or nothing.",
+            f"Contradicted: at a high rate, its initial weights are worth {worth}.",
             _CONTRADICTED, *contradicted,
         ),
         claim(
@@ -138,7 +140,7 @@ def _acts(record: str, network: str, minimum_n: int) -> tuple[Claim, ...]:
         claim(
             "quarrel-instability",
             "At the high rate the dense network is unstable at step 0 and stable at the early "
-            "step; at the low rate it is stable from the start.",
+            "step; at the low rate its barrier is low from the start (at most 5 points).",
             _RESCUED,
             Effect("barrier, high rate, step 0", barrier("high rate", 0), 0.05),
             Effect("barrier, high rate, step 50", barrier("high rate", 50), 0.02, "below"),
