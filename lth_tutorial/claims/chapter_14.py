@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lth_tutorial.claims.rules import Claim, Effect, Measured, Setting
+from lth_tutorial.results.names import arm_name
 from lth_tutorial.results.records import load_rows, recorded, widen
 from lth_tutorial.variants.spiral_pruners import fewest_weights
 
@@ -147,10 +148,7 @@ def _wider_needs_more(
 
 WIDTHS = (8, 16, 32, 64)
 PRUNERS = ("ticket", "four_rounds", "gradual", "snip", "snip_iterative", "grasp", "synflow")
-_NAMES = {
-    "ticket": "IMP, 20 % per round", "four_rounds": "IMP in four rounds", "gradual": "gradual",
-    "snip": "SNIP", "snip_iterative": "iterative SNIP", "grasp": "GraSP", "synflow": "SynFlow",
-}  # fmt: skip
+_NAMES = {arm: arm_name(arm) for arm in PRUNERS} | {"ticket": "ticket, 20 % per round"}
 
 
 def _claim(key: str, statement: str, source: str, record: str, network: str, *settings) -> Claim:
