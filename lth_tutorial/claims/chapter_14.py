@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lth_tutorial.claims.rules import Claim, Effect, Measured, Setting
 from lth_tutorial.results.names import arm_name
 from lth_tutorial.results.records import load_rows, recorded, widen
+from lth_tutorial.variants.shipped import SEARCHES
 from lth_tutorial.variants.spiral_pruners import fewest_weights
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _BIROLI = "Pellegrini & Biroli 2021, section 4"
 _REDMAN = "Redman et al. 2024, section 3"
 _ZHANG = "Zhang & Papyan 2024, section 4"
 _MNIST, _BARS = "mnist-locality", "bars-locality"
-_SEARCHES, _PRUNERS = ("spiral-search", "spiral-masks"), "spiral-pruners"
+_PRUNERS = "spiral-pruners"
 _MNIST_NET = "784-100-100-10 network on MNIST, 5 rounds of one half, 2,000 steps"
 _SMALL = "100-60-2 network on generated bars, 5 rounds of 45 %, 400 steps"
 _SPIRAL = "2-w-w-w-1 network on the Cubist Spiral, 2,000 steps"
@@ -80,7 +81,7 @@ def _accuracy(arm: str, round: int | None = None) -> Callable[[pd.DataFrame], Me
 
 def fewest_known(target: float) -> int | None:
     """Return the fewest weights with which any search reached an accuracy; None if none did."""
-    tables = [widen(load_rows(name)) for name in _SEARCHES if name in recorded()]
+    tables = [widen(load_rows(name)) for name in SEARCHES if name in recorded()]
     good = [table.loc[table["accuracy"] >= target, "weights"] for table in tables]
     return min((int(weights.min()) for weights in good if len(weights)), default=None)
 
@@ -95,8 +96,8 @@ def _needed(
     if arms:
         own = own[own["arm"].isin(arms)]
     if own.empty:
-        return own.assign(reached=[])
-    return fewest_weights(own[["arm", "seed", "weights", "accuracy"]], target)
+        return own.assign(reached=[], pruned=[])
+    return fewest_weights(own[["arm", "seed", "round", "weights", "accuracy"]], target)
 
 
 def _best_minus_fewest(target: float) -> Callable[[pd.DataFrame], Measured]:
@@ -128,22 +129,47 @@ def _one_pruner_minus_fewest(target: float, arm: str) -> Callable[[pd.DataFrame]
 
 
 def _wider_needs_more(
-    arm: str, narrow: int = 16, wide: int = 64, target: float = 0.95
-) -> Callable[[pd.DataFrame], Series]:
-    """Return a function: how many times more weights the wide network needs, as a logarithm."""
+    *arms: str, narrow: int = 16, wide: int = 64, target: float = 0.95
+) -> Callable[[pd.DataFrame], Measured]:
+    """Return the measure: how many times more weights the wide network needs, as a logarithm.
 
-    def by_seed(rows: pd.DataFrame) -> Series:
-        import numpy as np
+    With two arms: that of the first minus that of the second.
+    """
 
-        tables = [_needed(rows, target, width, (arm,)) for width in (narrow, wide)]
-        if any(table.empty for table in tables):
-            return rows["density"].iloc[:0].astype(float)
-        # Without the seeds that never get there: what those need is not known.
-        reached = (table[table["reached"].astype(bool)].set_index("seed") for table in tables)
-        few, many = (table["weights"].astype(float) for table in reached)
-        return np.log2(many / few).dropna()
+    def measure(rows: pd.DataFrame) -> Measured:
+        found = [_doublings(rows, arm, narrow, wide, target) for arm in arms]
+        if not all(len(each) for each in found):
+            return Measured([])
+        doublings = found[0]["doublings"]
+        at_least, at_most = (bool(found[0][end].any()) for end in ("at_least", "at_most"))
+        if len(arms) == 2:  # what is taken away bounds the other way round
+            doublings = (doublings - found[1]["doublings"]).dropna()
+            at_least, at_most = (
+                at_least or bool(found[1]["at_most"].any()),
+                at_most or bool(found[1]["at_least"].any()),
+            )
+        return Measured(doublings, at_least=at_least, at_most=at_most)
 
-    return by_seed
+    return measure
+
+
+def _doublings(rows: pd.DataFrame, arm: str, narrow: int, wide: int, target: float) -> pd.DataFrame:
+    """Return log2 of wide over narrow by seed, and whether it is a lower or an upper bound.
+
+    Where only the dense network reaches the accuracy, its weights are an upper bound: of the ratio
+    if it is the wide one, a lower bound of the ratio if it is the narrow one. Seeds in which not
+    even that does are left out.
+    """
+    import numpy as np
+
+    few, many = (_needed(rows, target, width, (arm,)) for width in (narrow, wide))
+    if few.empty or many.empty:
+        return rows.iloc[:0]
+    both = few.merge(many, on="seed", suffixes=("_few", "_many")).set_index("seed")
+    both = both[both["reached_few"].astype(bool) & both["reached_many"].astype(bool)]
+    ratio = both["weights_many"].astype(float) / both["weights_few"].astype(float)
+    few, many = both["pruned_few"].astype(bool), both["pruned_many"].astype(bool)
+    return both.assign(doublings=np.log2(ratio), at_least=~few, at_most=~many)
 
 
 WIDTHS = (8, 16, 32, 64)
@@ -280,7 +306,7 @@ CLAIMS: tuple[Claim, ...] = (
             Setting(name, (
                 Effect(
                     "weights needed: log2 (width 64 / width 16)",
-                    _measure(_wider_needs_more(arm)), 0.25, unit="",
+                    _wider_needs_more(arm), 0.25, unit="",
                 ),
             ))
             for arm, name in _NAMES.items()
@@ -294,8 +320,7 @@ CLAIMS: tuple[Claim, ...] = (
         Setting("", (
             Effect(
                 "log2 (width 64 / width 16): four rounds − 20 % per round",
-                _minus(_wider_needs_more("four_rounds"), _wider_needs_more("ticket")), 0.0,
-                unit="",
+                _wider_needs_more("four_rounds", "ticket"), 0.0, unit="",
             ),
         )),
     ),

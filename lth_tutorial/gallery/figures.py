@@ -271,7 +271,7 @@ def _spiral_widths(parts: Sequence[Measured]) -> Iterator[Drawn]:
 
     for target in (0.95, 0.995):
         tables = [
-            fewest_weights(rows[["arm", "seed", "weights", "accuracy"]], target).assign(
+            fewest_weights(rows[["arm", "seed", "round", "weights", "accuracy"]], target).assign(
                 width=part.width
             )
             for part, rows in parts

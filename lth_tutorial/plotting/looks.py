@@ -257,14 +257,15 @@ def weights_vs_width(table: DataFrame, *, fewest: int | None = None, target: str
     """Plot how many weights each method needs against the width of the network it starts from.
 
     Args:
-        table: arm, width, seed, weights.
+        table: arm, width, seed, weights, pruned (see `fewest_weights`). Hollow: in one seed or more
+            only the dense network reaches the accuracy, and the mark is an upper bound.
         fewest: the fewest weights known to be enough; a dashed line.
         target: accuracy that is reached, in words.
 
     Raises:
         ValueError: for a missing column or an unknown arm.
     """
-    arms = check_rows(table, ("arm", "width", "seed", "weights"), None)
+    arms = check_rows(table, ("arm", "width", "seed", "weights", "pruned"), None)
     figure, axes = new_figure(height=4.8)
     for i, arm in enumerate(arms):
         own = table[table["arm"] == arm]
@@ -277,6 +278,12 @@ def weights_vs_width(table: DataFrame, *, fewest: int | None = None, target: str
             at, mean, yerr=[mean - low, high - mean], color=style["color"],
             marker=style["marker"], label=style["label"], capsize=2, markersize=6,
         )  # fmt: skip
+        short = ~own.groupby("width")["pruned"].all()[summary["width"]].to_numpy(dtype=bool)
+        if short.any():
+            axes.plot(
+                at[short], mean[short], linestyle="", marker=style["marker"], markersize=5,
+                color=style["color"], markerfacecolor="white", zorder=5,
+            )  # fmt: skip
     if fewest is not None:
         axes.axhline(fewest, color="black", linestyle="--", label=f"fewest known: {fewest}")
     widths = sorted(table["width"].unique())

@@ -24,6 +24,8 @@ MasksByCell = dict[tuple[str, int, int], Mask]
 """Arm, seed and round to mask."""
 
 SOLUTIONS = "solutions"
+SEARCHES = ("spiral-search", "spiral-masks")
+"""The records that ship the sparsest networks they found."""
 
 
 def shipped_files(record: str, *, root: str | Path | None = None) -> Path:
@@ -110,7 +112,7 @@ def pack_solutions(found: Mapping[str, Found]) -> bytes:
 
 @checked
 def load_solution(
-    target: float = 0.95, *, record: str = "spiral-search", root: str | Path | None = None
+    target: float = 0.95, *, record: str | None = None, root: str | Path | None = None
 ) -> tuple[nn.Sequential, Mask]:
     """Return the sparsest network known to reach an accuracy on the spiral, and its mask.
 
@@ -118,17 +120,19 @@ def load_solution(
 
     Args:
         target: 0.95 or 0.995.
+        record: of a search; default all of them, `SEARCHES`.
 
     Raises:
-        FileNotFoundError: if the search has not been run.
+        FileNotFoundError: if no search has been run.
         ValueError: for a target that was not searched for.
     """
-    folder = shipped_files(record, root=root)
-    paths = sorted(folder.glob(f"{SOLUTIONS}*.json")) if folder.is_dir() else []
+    records = SEARCHES if record is None else (record,)
+    folders = [shipped_files(name, root=root) for name in records]
+    paths = [path for folder in folders for path in sorted(folder.glob(f"{SOLUTIONS}*.json"))]
     if not paths:
         raise FileNotFoundError(
-            f"no solution comes with {record!r}; to search: "
-            f"python -m lth_tutorial.experiments run {record}"
+            f"no solution comes with {' or '.join(records)}; to search: "
+            f"python -m lth_tutorial.experiments run {records[0]}"
         )
     known = [json.loads(path.read_text()) for path in paths]
     targets = sorted({name for solutions in known for name in solutions})

@@ -32,7 +32,7 @@ from lth_tutorial.pruning.prune import (
 )
 from lth_tutorial.pruning.schedules import prune_to_density
 from lth_tutorial.runtime import choose, is_whole
-from lth_tutorial.safety.arguments import checked, need_columns
+from lth_tutorial.safety.arguments import checked
 from lth_tutorial.states import load_state_, snapshot
 from lth_tutorial.supermask import SupermaskConfig, effective_state, kaiming_normal_
 from lth_tutorial.supermask.search import train_supermasks
@@ -136,23 +136,26 @@ def fewest_weights(rows: pd.DataFrame, target: float) -> pd.DataFrame:
     """Return, for every arm and seed, the fewest weights with which it reaches an accuracy.
 
     Args:
-        rows: as from `compare_on_spiral`.
+        rows: as from `compare_on_spiral`; round 0 is the dense network.
         target: accuracy to reach, in [0, 1].
 
     Returns:
-        one row per arm and seed: arm, seed, weights (those of the dense network where even that
-        does not reach it) and reached (whether any network did).
+        one row per arm and seed: arm, seed, weights, reached (whether any network did; if not,
+        weights is that of the dense network) and pruned (whether a pruned one did). Where only the
+        dense network reaches the accuracy, weights is an upper bound: what the arm needs lies
+        between the numbers that were tried and the dense network's.
     """
     import pandas as pd
 
-    need_columns(rows, ["arm", "seed", "accuracy", "weights"], "fewest_weights")
-    if not 0 <= target <= 1:
-        raise ValueError(f"target is an accuracy in [0, 1]; got {target!r}")
     found = []
     for (arm, seed), own in rows.groupby(["arm", "seed"], sort=False):
         good = own[own["accuracy"] >= target]
         weights = good["weights"].min() if len(good) else own["weights"].max()
-        found.append({"arm": arm, "seed": seed, "weights": weights, "reached": len(good) > 0})
+        pruned = bool((good["round"] > 0).any())
+        found.append(
+            {"arm": arm, "seed": seed, "weights": weights, "reached": len(good) > 0,
+             "pruned": pruned}
+        )  # fmt: skip
     return pd.DataFrame(found)
 
 

@@ -160,6 +160,30 @@ def test_runs_that_never_reach_the_target_count_as_lower_bounds():
     assert measured.at_least and list(measured.values) == [560 - 15] * 8
 
 
+@pytest.mark.parametrize(
+    ("dense_only", "expected"),
+    [
+        (("four_rounds", 64), "inconclusive"),  # needs less than all weights, so the gap is smaller
+        (("ticket", 16), "inconclusive"),  # taken away: as above
+        (("four_rounds", 16), "holds"),  # the gap is larger than it seems
+        (("ticket", 64), "inconclusive"),  # as well, though it seems to be below zero
+        (("four_rounds", 64, "steep"), "fails here"),  # the gap is smaller still
+    ],
+)
+def test_a_bound_supports_a_verdict_only_where_the_true_value_would_support_it_more(
+    dense_only, expected
+):
+    base = {"four_rounds": {8: 40, 16: 140, 32: 100, 64: 8000 if expected == "holds" else 2000}}
+    arm, width, *steep = dense_only
+    rows = pruners(needs(**base, **({"ticket": {16: 20, 64: 8300}} if steep else {})))
+    own = rows["arm"].eq(f"width {width}: {arm}")
+    rows.loc[own & rows["round"].gt(0), "accuracy"] = 0.5
+    assert verdict("wider-small-rounds-spiral", rows, "spiral-pruners") == expected
+    # Seeds in which not even the dense network gets there say nothing about the ratio.
+    rows.loc[own, "accuracy"] = 0.5
+    assert verdict("wider-small-rounds-spiral", rows, "spiral-pruners") == "not yet run"
+
+
 def test_without_a_search_nothing_is_decided(monkeypatch):
     monkeypatch.setattr(chapter_14, "fewest_known", lambda target: None)
     assert verdict("sparsest-spiral-950", pruners(needs()), "spiral-pruners") == "not yet run"

@@ -112,9 +112,10 @@ def test_the_search_ships_the_sparsest_network_that_it_found(tmp_path, alone):
 
 
 def test_solutions_survive_packing_and_the_sparsest_of_all_files_is_loaded(tmp_path):
-    data, folder = lt.cubist_spiral(200), shipped_files("spiral-search", root=tmp_path)
-    folder.mkdir(parents=True)
-    for widths in ((3, 2, 2), (3, 3, 3)):
+    data = lt.cubist_spiral(200)
+    for record, widths in (("spiral-masks", (3, 2, 2)), ("spiral-search", (3, 3, 3))):
+        folder = shipped_files(record, root=tmp_path)
+        folder.mkdir(parents=True)
         model = lt.spiral_network(widths, 0)
         mask = lt.dense_mask(model)
         weights = sum(m.numel() for m in mask.values())

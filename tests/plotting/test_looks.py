@@ -96,10 +96,13 @@ def test_the_wiring_shows_every_kept_weight_and_which_are_needed():
 
 def test_weights_against_width_and_accuracy_against_weights():
     table = pd.DataFrame(
-        {"arm": arm, "width": width, "seed": seed, "weights": 2 * width + seed}
+        {"arm": arm, "width": width, "seed": seed, "weights": 2 * width + seed,
+         "pruned": (arm, width, seed) != ("snip", 8, 1)}
         for arm in ("ticket", "snip") for width in (4, 8) for seed in range(3)
     )  # fmt: skip
     figure = plotting.weights_vs_width(table, fewest=7)
+    hollow = [line for line in figure.axes[0].get_lines() if line.get_markerfacecolor() == "white"]
+    assert len(hollow) == 1 and hollow[0].get_ydata().tolist() == [17]
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert METHODS["snip"]["label"] in labels and "fewest known: 7" in labels
     rows = table.assign(accuracy=np.linspace(0.5, 1, len(table)))
@@ -115,7 +118,7 @@ def test_weights_against_width_and_accuracy_against_weights():
 def test_figures_are_white_cards_with_readable_text(name):
     data, model = lt.cubist_spiral(200), lt.spiral_network(3, 0)
     table = lt.kept_at_distance(mask(), (5, 5), longest=3)
-    rows, widths = locality_rows(), {"arm": "ticket", "width": [4, 8], "seed": 0}
+    rows, widths = locality_rows(), {"arm": "ticket", "width": [4, 8], "seed": 0, "pruned": True}
     figure = {
         "fields": lambda: plotting.receptive_fields(mask(), (5, 5), title="some"),
         "curves": lambda: plotting.locality_curves({"kept": table}),
