@@ -35,7 +35,6 @@ MAX_LINES = 30
 # below, code is the method, or how it is called.
 MAX_PLUMBING = 120
 METHOD = ("Idea in words", "Method from scratch", "Same thing from the package", "Exercises")
-WITHOUT_CAPTIONS = ("14-what-tickets-look-like",)  # to be mended; the list only shrinks
 HIDDEN = {"hide-input", "hide-cell", "remove-cell", "remove-input"}
 # With these tags nbval would not compare, or would accept an error.
 SKIP_TAGS = {"nbval-skip", "nbval-ignore-output", "nbval-raises-exception", "raises-exception"}
@@ -179,8 +178,6 @@ def placeholders(notebook: NotebookNode, path: Path) -> list[str]:
 def recorded_figures(notebook: NotebookNode, path: Path) -> list[str]:
     """Find figures of records that no caption follows: text in italics below the code."""
     found: list[str] = []
-    if path.stem in WITHOUT_CAPTIONS:
-        return found
     for cell, after in zip(notebook.cells, notebook.cells[1:], strict=False):
         drawn = cell.cell_type == "code" and re.search(r"lt\.plotting\.", cell.source)
         if drawn and re.search(r"load_rows\(", cell.source) and not after.source.startswith("*"):
