@@ -45,7 +45,10 @@ def check(page: str, *, times: int = 1) -> None:
     assert shown >= times, (shown, page[:500])
 
 
-COLUMNS = ("chapter", "claim", "source", "setting", "criterion", "effect", "verdict", "level", "n")
+COLUMNS = (
+    "chapter", "claim", "source", "setting", "criterion", "effect", "verdict", "measured", "n",
+    "agree", "departs", "afterwards",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("filters", [False, True])

@@ -7,7 +7,7 @@ for (const form of document.querySelectorAll("form.lth-filter")) {
     for (const row of rows) {
       row.hidden = choices.some(({ name, value }) => value && row.dataset[name] !== value);
     }
-    count.value = `${rows.filter((row) => !row.hidden).length} of ${rows.length} claims`;
+    count.value = `${rows.filter((row) => !row.hidden).length} of ${rows.length} verdicts`;
   };
   form.addEventListener("change", update);
   // A reset empties the choices only after its event.

@@ -1,6 +1,6 @@
 """What this book adds to Sphinx: formulas without JavaScript, the API listing, an offline page.
 
-Six small changes, each connected in `setup`:
+Seven small changes, each connected in `setup`:
 
 1. Formulas become MathML while the book is built, so that a page needs neither network nor script.
 2. The API page has a map of the rooms and lists whatever `lth_tutorial.__all__` holds, both as
@@ -11,6 +11,7 @@ Six small changes, each connected in `setup`:
 5. Chapters see `LTH_TUTORIAL_BUILD=1`, at which the package draws no progress bars and embeds
    no widget state.
 6. The claims table gets the script that filters it, on its page alone.
+7. Chapters note the verdicts that they compute, for the comparison with those that are kept.
 """
 
 from __future__ import annotations
@@ -321,6 +322,15 @@ def add_claims_script(app: Sphinx, pagename: str, templatename, context: dict, d
         app.add_js_file("lth_claims.js", loading_method="defer")
 
 
+def collect_verdicts(app: Sphinx) -> None:
+    # Beside the pages; kernels inherit the variable (lth_tutorial/claims/live.py).
+    folder = Path(app.outdir).parent / "verdicts"
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob("*.jsonl"):
+        path.unlink()
+    os.environ["LTH_TUTORIAL_VERDICTS"] = str(folder)
+
+
 def add_assets(app: Sphinx) -> None:
     app.config.html_static_path.append(str(ASSETS))
     app.add_css_file("lth_book.css", priority=900)
@@ -334,6 +344,7 @@ def setup(app: Sphinx) -> dict:
         block_renderers=(visit_display_math, None),
     )
     app.connect("builder-inited", add_assets)
+    app.connect("builder-inited", collect_verdicts)
     app.connect("env-get-outdated", always_read_filled_pages)
     app.connect("source-read", fill_pages)
     # Before napoleon (500) reads the sections of a docstring.

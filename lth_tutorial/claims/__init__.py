@@ -27,9 +27,11 @@ from lth_tutorial.claims import (
     chapter_14,
     quarrel,
 )
-from lth_tutorial.claims.rules import Claim, Effect
-from lth_tutorial.results.intervals import Interval
+from lth_tutorial.claims.afterwards import AFTERWARDS
+from lth_tutorial.claims.live import kept, live_entries, note, parts_of
+from lth_tutorial.claims.rules import Claim, Part, Setting
 from lth_tutorial.results.records import load_rows, recorded, widen
+from lth_tutorial.results.verdicts import mark
 from lth_tutorial.runtime import choose
 from lth_tutorial.safety.arguments import at_least, checked
 
@@ -65,6 +67,7 @@ def claims(
     chapter: int | None = None,
     level: str | None = None,
     record: str | None = None,
+    live: bool = False,
 ) -> pd.DataFrame:
     """Return the claims table, its verdicts computed from rows now.
 
@@ -74,10 +77,14 @@ def claims(
         chapter: only the claims of this chapter.
         level: only "live" (the embedded digits) or only "full scale".
         record: only the claims that this record decides.
+        live: add what each chapter measured itself when the book was last made, a row for every
+            claim that it decided; a claim that has a record as well then stands there twice.
+            Rows that are given come in their place.
 
     Returns:
-        one row per claim: chapter, claim, source, setting, criterion, n, effect (mean and 95 %
-        interval), verdict, level, record, key.
+        one row per claim: chapter, claim, source, setting, departs, criterion, n, effect (mean and
+        95 % interval, a line for each of several settings), agree, verdict, level, measured,
+        afterwards, record, key.
     """
     import pandas as pd
 
@@ -91,15 +98,50 @@ def claims(
     for name in rows:
         choose("record", name, dict.fromkeys(claim.record for claim in CLAIMS))
     available = _Rows(rows)
-    selected = [
-        claim
-        for claim in CLAIMS
-        if chapter in (None, claim.chapter)
-        and level in (None, claim.level)
-        and record in (None, claim.record)
-        and (not claim.live_only or claim.record in rows)
-    ]
-    return pd.DataFrame([_table_row(claim, *available(claim.record)) for claim in selected])
+    entries = live_entries(kept().values()) if live else {}
+    table = []
+    for claim in CLAIMS:
+        wanted = ((chapter, claim.chapter), (level, claim.level), (record, claim.record))
+        if any(asked not in (None, own) for asked, own in wanted):
+            continue
+        if claim.key in entries and claim.record not in rows:
+            table.append(_table_row(claim, parts_of(entries[claim.key]), "", "live"))
+        if claim.live_only and claim.record not in rows and (claim.key in entries or not live):
+            continue
+        wide, apart = available(claim.record)
+        parts = claim.parts(wide)
+        if claim.record in rows:
+            note(claim, parts)
+        where = "live" if claim.record in rows else f"recorded, {SIZES[claim.level]}"
+        table.append(_table_row(claim, parts, apart, where))
+    return pd.DataFrame(table)
+
+
+SIZES = {"live": "small", "full scale": "full scale"}
+"""How large the setting of a record is, by the level of its claim."""
+
+
+FOLLOWS = frozenset(
+    f"cifar10-{name}"
+    for name in (
+        "conv2-imp", "edge-popup", "multi-prize", "resnet20-after-pruning", "resnet20-instability",
+        "resnet20-rewinding", "vgg16-filters",
+    )
+) | {"mnist-lenet-imp", "mnist-lenet-instability", "subset-sums"}  # fmt: skip
+"""Records in the setting of the paper whose claims they decide: its network, data and training."""
+
+
+def departs(claim: Claim, apart: str) -> str:
+    """Return in words how a setting departs from that of the claim's paper; "" if it does not.
+
+    This is the one rule for all tables: settings on the digits and short protocols are smaller;
+    others have the paper's network, data and training where `FOLLOWS` says so, and then depart
+    only in what sets the record `apart` from the full run.
+    """
+    if claim.record in FOLLOWS:
+        return apart.strip(" ()")
+    smaller = claim.level == "live" or claim.record.endswith("-short")
+    return "smaller than the paper's" if smaller else "another network or training than the paper's"
 
 
 class _Rows:
@@ -131,42 +173,56 @@ def _apart(rows: pd.DataFrame) -> str:
     return f" ({'; '.join(found)})" if found else ""
 
 
-def _table_row(claim: Claim, rows: pd.DataFrame | None, apart: str) -> dict:
+def _table_row(claim: Claim, parts: Sequence[Part], apart: str, measured: str) -> dict:
     settings = claim.settings
     named = len(settings) > 1
-
-    def lines(texts: Sequence[str]) -> str:
-        pairs = zip(settings, texts, strict=True)
-        return "; ".join(f"{s.name}: {text}" if named else text for s, text in pairs)
-
-    intervals = (
-        [[e.interval(rows) for e in s.effects] for s in settings] if rows is not None else []
-    )
+    verdicts = claim.by_setting(parts) if parts else {}
     effects = [
-        _describe(s.effects, each) or "–"
-        for s, each in zip(settings, intervals, strict=bool(intervals))
+        (f"{mark(verdict)} {s.name}: " if named else "") + (_describe(s, parts) or "–")
+        for s, verdict in zip(settings, verdicts.values(), strict=bool(parts))
     ]
+    criteria = [(f"{s.name}: " if named else "") + s.criterion() for s in settings]
     return {
         "chapter": claim.chapter,
         "claim": claim.statement,
         "source": claim.source,
         "setting": f"{claim.network}{apart}, {' / '.join(s.name for s in settings)}",
-        "criterion": lines([s.criterion() for s in settings]),
-        "n": min((i.n for each in intervals for i in each), default=0),
-        "effect": lines(effects) if effects else "–",
-        "verdict": claim.verdict(rows),
+        "departs": departs(claim, apart),
+        "criterion": "; ".join(criteria),
+        "n": min((part.interval.n for part in parts), default=0),
+        "effect": "\n".join(effects) or "–",
+        "agree": agreement(parts),
+        "verdict": claim.joined(parts),
         "level": claim.level,
+        "measured": measured,
+        "afterwards": AFTERWARDS.get(claim.key, ""),
         "record": claim.record,
         "key": claim.key,
     }
 
 
-def _describe(effects: Sequence[Effect], intervals: Sequence[Interval]) -> str:
-    """Return the measured effects, each with its name where there are several."""
-    pairs = [(e, i) for e, i in zip(effects, intervals, strict=True) if i.n]
+def agreement(parts: Sequence[Part]) -> str:
+    """Return in one sentence how many seeds agree, e.g. "18 of 24 seeds agree."; "" without any."""
+    counts = [(part.agree, part.interval.n) for part in parts if part.interval.n]
+    if not counts:
+        return ""
+    sizes = {n for _, n in counts}
+    if len(counts) == 1 or len(set(counts)) == 1:
+        each = " in each comparison" if len(counts) > 1 else ""
+        return f"{counts[0][0]} of {counts[0][1]} seeds agree{each}."
+    if len(sizes) == 1:
+        listed, all_of = [str(agree) for agree, _ in counts], f" of {sizes.pop()}"
+    else:
+        listed, all_of = [f"{agree} of {n}" for agree, n in counts], ""
+    return f"{', '.join(listed[:-1])} and {listed[-1]}{all_of} seeds agree, in the order above."
+
+
+def _describe(setting: Setting, parts: Sequence[Part]) -> str:
+    """Return the measured effects of a setting, each with its name where there are several."""
+    effects = {effect.name: effect for effect in setting.effects}
+    found = [part for part in parts if part.setting == setting.name and part.interval.n]
     return "; ".join(
-        f"{effect.name}: {effect.describe(interval)}"
-        if len(effects) > 1
-        else effect.describe(interval)
-        for effect, interval in pairs
+        (f"{part.effect}: " if len(effects) > 1 else "")
+        + effects[part.effect].describe(part.interval)
+        for part in found
     )

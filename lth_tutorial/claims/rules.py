@@ -72,10 +72,11 @@ class Effect:
     def verdict(self, rows: pd.DataFrame, minimum_n: int = MINIMUM_REPLICATES) -> str:
         """Return "holds", "fails here", "inconclusive", "not enough runs (…)" or "not yet run"."""
         measured = self.measure(rows)
+        return too_few([t_interval(measured.values).n], minimum_n) or self.judge(measured)
+
+    def judge(self, measured: Measured) -> str:
+        """Return "holds", "fails here" or "inconclusive" for what was measured in enough seeds."""
         interval = t_interval(measured.values)
-        lacking = too_few([self], rows, minimum_n)
-        if lacking:
-            return lacking
         low, high = interval.low - self.threshold, interval.high - self.threshold
         upward, downward = measured.at_most, measured.at_least
         if self.beyond == "below":
@@ -86,6 +87,11 @@ class Effect:
         if low >= 0:
             return "inconclusive" if upward else "holds"
         return "inconclusive" if downward else "fails here"
+
+    def agreeing(self, measured: Measured) -> int:
+        """Return how many seeds lie beyond the threshold, each by itself."""
+        sign = 1 if self.beyond == "above" else -1
+        return sum(sign * (value - self.threshold) >= 0 for value in measured.values)
 
     def criterion(self) -> str:
         """Return the condition in words, e.g. "ticket − re-initialised ≥ 0.3 points"."""
@@ -98,13 +104,25 @@ class Effect:
         return _with_unit(format_interval(interval, self.unit), self.unit)
 
 
-def too_few(effects: Sequence[Effect], rows: pd.DataFrame, minimum_n: int) -> str:
+def too_few(counts: Sequence[int], minimum_n: int) -> str:
     """Return the verdict where the replicates of one effect are too few to decide, else ""."""
     least = max(minimum_n, MINIMUM_REPLICATES)
-    counts = [effect.interval(rows).n for effect in effects]
     if min(counts) >= least:
         return ""
     return f"{NOT_ENOUGH} ({min(counts)} of {least})" if any(counts) else "not yet run"
+
+
+class Part(NamedTuple):
+    """One effect of a claim in one of its settings, as measured.
+
+    `agree` counts the seeds that lie beyond the threshold, each by itself.
+    """
+
+    setting: str
+    effect: str
+    interval: Interval
+    agree: int
+    verdict: str
 
 
 @dataclass(frozen=True)
@@ -117,10 +135,22 @@ class Setting:
 
     def verdict(self, rows: pd.DataFrame, minimum_n: int = MINIMUM_REPLICATES) -> str:
         """Return the verdict in this setting."""
-        lacking = too_few(self.effects, rows, minimum_n)
-        if lacking:
-            return lacking
-        each = [effect.verdict(rows, minimum_n) for effect in self.effects]
+        return self.joined([part.verdict for part in self.parts(rows, minimum_n)])
+
+    def parts(self, rows: pd.DataFrame, minimum_n: int = MINIMUM_REPLICATES) -> list[Part]:
+        """Return what was measured of each effect; where one has too few seeds, none decides."""
+        measured = [effect.measure(rows) for effect in self.effects]
+        intervals = [t_interval(each.values) for each in measured]
+        lacking = too_few([interval.n for interval in intervals], minimum_n)
+        return [
+            Part(self.name, effect.name, i, effect.agreeing(m), lacking or effect.judge(m))
+            for effect, m, i in zip(self.effects, measured, intervals, strict=True)
+        ]
+
+    def joined(self, each: Sequence[str]) -> str:
+        """Return the verdict in this setting from those of its effects."""
+        if len(set(each)) == 1:
+            return each[0]
         decisive, other = ("fails here", "holds") if self.need == "all" else ("holds", "fails here")
         if decisive in each:
             return decisive
@@ -164,22 +194,35 @@ class Claim:
         live = self.live_only or self.record.startswith("digits")
         return "live" if live else "full scale"
 
+    def parts(self, rows: pd.DataFrame | None) -> tuple[Part, ...]:
+        """Return what was measured of each effect in each setting; nothing without rows."""
+        if rows is None:
+            return ()
+        found = [part for s in self.settings for part in s.parts(rows, self.minimum_n)]
+        lacking = too_few([part.interval.n for part in found], self.minimum_n)
+        return tuple(part._replace(verdict=lacking or part.verdict) for part in found)
+
     def verdict(self, rows: pd.DataFrame | None) -> str:
         """Return the verdict that the rows give, by the rules of this module."""
-        if rows is None:
+        return self.joined(self.parts(rows))
+
+    def joined(self, parts: Sequence[Part]) -> str:
+        """Return the verdict that follows from those of the parts, as from `parts`."""
+        if not parts:
             return "not yet run"
-        every = [effect for setting in self.settings for effect in setting.effects]
-        lacking = too_few(every, rows, self.minimum_n)
-        if lacking:
-            return lacking
-        verdicts = {
-            setting.name: setting.verdict(rows, self.minimum_n) for setting in self.settings
-        }
+        verdicts = self.by_setting(parts)
         if len(set(verdicts.values())) == 1:
             return next(iter(verdicts.values()))
         held = [name for name, verdict in verdicts.items() if verdict == "holds"]
         # Different verdicts, and none of them "holds": then at least one is "fails here".
         return f"holds only if {' or '.join(held)}" if held else "fails here"
+
+    def by_setting(self, parts: Sequence[Part]) -> dict[str, str]:
+        """Return the verdict in each setting, by its name."""
+        return {
+            setting.name: setting.joined([p.verdict for p in parts if p.setting == setting.name])
+            for setting in self.settings
+        }
 
 
 def difference(

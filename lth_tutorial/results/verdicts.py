@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,17 @@ MARKS = {
 }
 """A sign for each verdict, so that no meaning hangs on colour; "holds only if …" has "◐"."""
 
+MEASURED = ("live", "recorded, small", "recorded, full scale")
+"""Where a verdict comes from: its chapter, while it ran, or a record, by its setting's size."""
+
 _STYLE = """
 .lth-claims{width:100%;border-collapse:collapse;table-layout:fixed;margin:1rem 0;color:inherit}
 .lth-claims th,.lth-claims td{padding:.5rem .6rem;text-align:left;vertical-align:top;
 border-bottom:1px solid currentColor;overflow-wrap:break-word;color:inherit}
 .lth-claims th:nth-child(1){width:40%}.lth-claims th:nth-child(3){width:22%}
 .lth-claims small{display:block;margin-top:.3rem}
+.lth-claims ul{list-style:none;margin:0;padding:0}
+.lth-claims summary{cursor:pointer;font-size:.875em;margin-top:.3rem}
 @media(max-width:640px){.lth-claims thead{position:absolute;clip-path:inset(50%)}
 .lth-claims td{display:block;border:0}.lth-claims tr{display:block;border-bottom:1px solid}}
 .lth-claims tr[hidden]{display:none}
@@ -57,8 +63,10 @@ class VerdictTable:
 
     def __repr__(self) -> str:
         lines = [
-            f"{_mark(claim['verdict'])} {claim['verdict']}: {claim['claim']} "
-            f"({claim['setting']}; {claim['effect']}, n = {claim['n']})"
+            f"{mark(claim['verdict'])} {claim['verdict']}: {claim['claim']} "
+            f"({claim['setting']}; {claim['effect']}, n = {claim['n']}; {claim['agree']})".replace(
+                "\n", "; "
+            )
             for _, claim in self.table.iterrows()
         ]
         return "\n".join(lines)
@@ -70,14 +78,15 @@ def verdicts(table: pd.DataFrame, *, filters: bool = False) -> VerdictTable:
 
     Args:
         table: of `claims`, or some of its rows.
-        filters: put controls above it that choose rows by chapter, verdict and level. The pages
-            of the book bring the script that they need. Without it they stay hidden, and every
-            row shows.
+        filters: put controls above it that choose rows by chapter, verdict and level (live or
+            recorded). The pages of the book bring the script that they need. Without it they stay
+            hidden, and every row shows.
     """
     return VerdictTable(table, filters)
 
 
-def _mark(verdict: str) -> str:
+def mark(verdict: str) -> str:
+    """Return the sign of a verdict; that of "holds only if …" for what has several."""
     return MARKS.get(_kind(verdict), "◐")
 
 
@@ -92,14 +101,15 @@ def _controls(table: pd.DataFrame) -> str:
     """Return a form with one choice per column, and how many claims are shown; all at first."""
     kinds = table["verdict"].map(_kind)
     order = [*MARKS][:1] + ["holds only if …"] + [*MARKS][1:]
+    measured = [where for where in MEASURED if where in set(table["measured"])]
     choices = {
         "chapter": {str(chapter): str(chapter) for chapter in sorted(set(table["chapter"]))},
         "verdict": {
-            kind: f"{_mark(kind)} {kind} ({(kinds == kind).sum()})"
+            kind: f"{mark(kind)} {kind} ({(kinds == kind).sum()})"
             for kind in order
             if kind in set(kinds)
         },
-        "level": {level: level for level in ("live", "full scale") if level in set(table["level"])},
+        "level": {where: f"{where} ({(table['measured'] == where).sum()})" for where in measured},
     }
     fields = ""
     for column, options in choices.items():
@@ -115,24 +125,35 @@ def _controls(table: pd.DataFrame) -> str:
     return (
         f"<form class='lth-filter' aria-label='Filter the claims' hidden>{fields}"
         "<button type='reset'>Show all</button>"
-        f"<output>{len(table)} of {len(table)} claims</output></form>"
+        f"<output>{len(table)} of {len(table)} verdicts</output></form>"
     )
 
 
 def _row(claim: pd.Series) -> str:
     text = {key: html.escape(str(value)) for key, value in claim.items()}
-    measured = f"{text['effect']}, n = {text['n']}" if claim["n"] else "nothing yet"
     keys = " ".join(
         f'data-{column}="{html.escape(str(value))}"'
         for column, value in (
             ("chapter", claim["chapter"]),
             ("verdict", _kind(claim["verdict"])),
-            ("level", claim["level"]),
+            ("level", claim["measured"]),
         )
     )
+    departs = f" <strong>≠</strong> {text['departs']}." if claim["departs"] else ""
     return (
-        f"<tr {keys}><td>{text['claim']}<small>{text['source']}. Here: {text['setting']} "
-        f"({text['level']}).</small></td>"
-        f"<td>{measured}<small>Holds if {text['criterion']}.</small></td>"
-        f"<td><strong>{_mark(claim['verdict'])} {text['verdict']}</strong></td></tr>"
+        f"<tr {keys}><td>{text['claim']}<small>{text['source']}. Here, chapter {text['chapter']}, "
+        f"{text['measured']}: {text['setting']}.{departs}</small></td>"
+        f"<td>{_measured(text) if claim['n'] else 'nothing yet'}"
+        f"<details><summary>Criterion</summary>"
+        f"<small>Holds if {text['criterion']}.</small></details></td>"
+        f"<td><strong>{mark(claim['verdict'])} {text['verdict']}</strong></td></tr>"
     )
+
+
+def _measured(text: Mapping[str, str]) -> str:
+    """Return the effects, a line for each setting, how many seeds agree, and what came later."""
+    lines = text["effect"].split("\n")
+    effects = lines[0] if len(lines) == 1 else f"<ul><li>{'</li><li>'.join(lines)}</li></ul>"
+    joint = ", " if len(lines) == 1 else ""
+    later = f"<small>{text['afterwards']}</small>" if text["afterwards"] else ""
+    return f"{effects}{joint}n = {text['n']}<small>{text['agree']}</small>{later}"

@@ -197,7 +197,7 @@ def test_no_page_loads_a_script_for_formulas():
 
 @pytest.fixture(scope="module")
 def claims():
-    table = lt.claims()
+    table = lt.claims(live=True)
     return table.assign(kind=table["verdict"].str.replace("only if .*", "only if …", regex=True))
 
 
@@ -207,16 +207,16 @@ def test_claims_are_filtered_by_chapter_and_verdict(look, visit, claims):
     page = one.open("book/claims")
     shown = page.locator(".lth-claims tbody tr:visible")
     assert shown.count() == len(claims)  # those that fail or were not run, too
-    common = claims.groupby(["chapter", "kind", "level"]).size().idxmax()
+    common = claims.groupby(["chapter", "kind", "measured"]).size().idxmax()
     left = claims
     for column, name, value in zip(
-        ("chapter", "kind", "level"), ("Chapter", "Verdict", "Level"), common, strict=True
+        ("chapter", "kind", "measured"), ("Chapter", "Verdict", "Level"), common, strict=True
     ):
         page.get_by_label(name, exact=True).select_option(str(value))
         left = left[left[column] == value]
         assert shown.count() == len(left) > 0
         count = page.locator(".lth-filter output").inner_text()
-        assert count == f"{len(left)} of {len(claims)} claims"
+        assert count == f"{len(left)} of {len(claims)} verdicts"
     texts = shown.all_inner_texts()
     for text, statement in zip(texts, left["claim"], strict=True):
         assert statement in text

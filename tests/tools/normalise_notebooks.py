@@ -1,17 +1,24 @@
 """Bring chapters into the form in which they are stored.
 
-    python tests/tools/normalise_notebooks.py [--check] [notebook ...]
+    python tests/tools/normalise_notebooks.py [--check | --written] [notebook ...]
 
 A stored chapter keeps outputs only for the cells tagged `nbval-check-output`, which nbval compares
 with a fresh run; everything else would be noise in a review. Without arguments all of notebooks/
-is executed and written back; `--check` executes nothing and fails if a file is not in this form.
+is executed and written back; `--check` executes nothing and fails if a file is not in this form,
+and `--written` executes nothing and writes the form.
 (nbstripout would also drop the execution counts, and nbval never compares a cell without one.)
+
+An execution is also a measurement: the verdicts that the chapter computed and the seconds of a
+processor core that it took are kept in the package, and the chapter says the time in a sentence.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import re
+import resource
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +27,9 @@ import nbformat
 from bootstrap import ROOT
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+
+from lth_tutorial.claims import CLAIMS
+from lth_tutorial.claims.live import KEPT, VARIABLE, noted
 
 CHECKED = "nbval-check-output"
 CELL_METADATA = ("cellView", "jupyter", "mystnb", "tags")
@@ -76,9 +86,65 @@ def execute(notebook: NotebookNode) -> None:
         ).execute()
 
 
+def measure(notebook: NotebookNode, stem: str) -> dict:
+    """Execute a chapter; return its verdicts, and the processor time of its kernel in seconds."""
+    with TemporaryDirectory() as folder:
+        os.environ[VARIABLE] = folder
+        before = processor_time()
+        execute(notebook)
+        seconds = processor_time() - before
+        found = {entry["key"]: entry for entry in noted(Path(folder), int(stem[:2]))}
+    if seconds < 1:
+        raise RuntimeError(f"{stem}: {seconds} s is no time of a kernel that has ended")
+    return {
+        "seconds": round(seconds, 1),
+        "verdicts": [found[claim.key] for claim in CLAIMS if claim.key in found],
+    }
+
+
+def processor_time() -> float:
+    """Return the seconds that ended child processes have computed, theirs included.
+
+    A clock on the wall would measure who else uses the machine.
+    """
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def running_time(seconds: float) -> str:
+    """Return the sentence on running time, e.g. "… takes about 40 seconds of one processor core."
+
+    Rounded to five seconds, above 90 to half minutes: another run differs by as much.
+    """
+    if seconds < 90:
+        words = f"{max(5, 5 * round(seconds / 5))} seconds"
+    else:
+        words = f"{round(seconds / 30) / 2:g} minutes"
+    return f"Running everything takes about {words} of one processor core."
+
+
+def with_running_time(source: str, seconds: float) -> str:
+    """Return the opening cell with the measured running time in it.
+
+    Raises:
+        ValueError: unless exactly one sentence begins with "Running everything takes".
+    """
+    pattern = r"Running everything takes [^.]*(\.\d[^.]*)*\."
+    if len(re.findall(pattern, source)) != 1:
+        raise ValueError("one sentence of “Before you start” begins “Running everything takes”")
+    return re.sub(pattern, running_time(seconds), source)
+
+
+def kept_file(path: Path) -> Path:
+    """Return the file that keeps what a chapter of notebooks/ measured."""
+    return KEPT / f"{path.stem}.json"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if needed")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--check", action="store_true", help="change nothing; fail if needed")
+    way.add_argument("--written", action="store_true", help="execute nothing; write the form")
     parser.add_argument("notebooks", nargs="*", type=Path)
     arguments = parser.parse_args()
 
@@ -88,8 +154,13 @@ def main() -> int:
     for path in paths:
         before = path.read_text()
         notebook = nbformat.reads(before, as_version=4)
-        if not arguments.check:
-            execute(notebook)
+        kept = kept_file(path)
+        if not arguments.check and not arguments.written:
+            text = json.dumps(measure(notebook, path.stem), ensure_ascii=False, indent=1) + "\n"
+            kept.write_text(text, encoding="utf-8")
+        opening = notebook.cells[0]
+        seconds = json.loads(kept.read_text(encoding="utf-8"))["seconds"]
+        opening.source = with_running_time(opening.source, seconds)
         after = normal_form(notebook)
         if after != before:
             odd.append(path)

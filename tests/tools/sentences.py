@@ -14,7 +14,7 @@ that stand for a measured number ("nearly every seed", "about half"). The rules:
 - *Compared*: the number stands in a stored output of the chapter, with the same unit; nbval
   compares that with a run.
 - *Formula*: what stands in a formula with an operator is arithmetic.
-- *Running time*: a sentence that begins "Running everything" is typed by hand, and not looked at.
+- *Running time*: a sentence that begins "Running everything" is written by normalise_notebooks.py.
 
 The texts in code (captions, sentences) and the alternative texts of figures are read like those of
 the prose, what they compute left out. So what is measured is best written by a cell: `lt.answers`
