@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from bootstrap import ROOT
 from measured import compare, differences
-from normalise_notebooks import running_time, with_running_time
+from normalise_notebooks import main, running_time, with_running_time
 
 import lth_tutorial as lt
 from lth_tutorial.claims import agreement, live
@@ -214,3 +214,14 @@ def test_a_chapter_says_the_time_that_was_measured(path):
     opening = "".join(json.loads(path.read_text())["cells"][0]["source"])
     seconds = live.kept()[path.stem]["seconds"]
     assert re.findall(r"Running everything.*?core\.", opening) == [running_time(seconds)]
+
+
+def test_a_running_time_that_nobody_measured_is_found(tmp_path, monkeypatch):
+    path = tmp_path / CHAPTERS[0].name
+    monkeypatch.setattr("sys.argv", ["normalise_notebooks.py", "--check", str(path)])
+    text = CHAPTERS[0].read_text()
+    path.write_text(text)
+    assert main() == 0
+    measured = running_time(live.kept()[path.stem]["seconds"])
+    path.write_text(text.replace(measured, "Running everything takes about ten seconds."))
+    assert main() == 1
