@@ -91,7 +91,7 @@ class Effect:
     def agreeing(self, measured: Measured) -> int:
         """Return how many seeds lie beyond the threshold, each by itself."""
         sign = 1 if self.beyond == "above" else -1
-        return sum(sign * (value - self.threshold) >= 0 for value in measured.values)
+        return sum(bool(sign * (value - self.threshold) >= 0) for value in measured.values)
 
     def criterion(self) -> str:
         """Return the condition in words, e.g. "ticket − re-initialised ≥ 0.3 points"."""

@@ -4,6 +4,7 @@ import json
 import math
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 from bootstrap import ROOT
@@ -173,7 +174,8 @@ def test_one_sentence_says_how_many_seeds_agree(counts, words):
 
 def test_seeds_agree_that_lie_beyond_the_threshold_each_by_itself():
     values = [0.4, 0.5, 0.6, math.nan]
-    assert Effect("e", None, 0.5).agreeing(Measured(values)) == 2
+    counted = Effect("e", None, 0.5).agreeing(Measured(np.array(values)))
+    assert counted == 2 and json.dumps(counted) == "2", "kept as JSON"
     assert Effect("e", None, 0.5, "below").agreeing(Measured(values)) == 2
 
 
