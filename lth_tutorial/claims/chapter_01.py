@@ -46,6 +46,6 @@ CLAIMS: tuple[Claim, ...] = (
     _claim(
         "magnitude-beats-chance",
         "Small weights are the ones to remove: a random choice of as many per layer is worse.",
-        "control of this book", "fine_tuned", "random", 3, "12.5 %", 0.005,
+        "a control of this book", "fine_tuned", "random", 3, "12.5 %", 0.005,
     ),
 )  # fmt: skip

@@ -52,7 +52,7 @@ CLAIMS: tuple[Claim, ...] = (
     _claim(
         "salient-weights-matter",
         "The ranking means what it says: without the most salient third, worse than at random.",
-        "control of this book",
+        "a control of this book",
         _both("accuracy", "accuracy at 70 %", "random", "inverted", 1, 0.05),
     ),
     _claim(

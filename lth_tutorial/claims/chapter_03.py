@@ -116,7 +116,7 @@ CLAIMS: tuple[Claim, ...] = (
     _claim(
         "removal-is-faster",
         "Half the filters removed make a network faster; the same filters masked do not.",
-        "Li et al. 2017, section 4; control of this book", _CNN,
+        "Li et al. 2017, section 4; a control of this book", _CNN,
         Setting("50 % of filters, batch of 256", (
             Effect(
                 "times as fast, removed", _value("removed", "speedup"), 1.5, unit="",
@@ -140,7 +140,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "slimmed-shape-suffices-vgg16-short", 3,
         "The slimmed shape, trained from scratch, matches the slimmed network that is fine-tuned.",
-        "Liu et al. 2019 (Rethinking), section 4", _SHORT, _VGG,
+        "Liu et al. 2019, section 4", _SHORT, _VGG,
         tuple(
             Setting(share, (Effect(
                 "accuracy: Scratch-B − fine-tuned",

@@ -351,7 +351,7 @@ CLAIMS: tuple[Claim, ...] = (
         "low-rate-or-warm-up-rescues", 6,
         "At a low rate or with warm-up, tickets rewound to initialisation beat other initial "
         "weights.",
-        f"{_LMC}, section 4; Liu et al. 2019, section 5", _LIVE, f"{_DEEP}, with batch norm",
+        f"{_LMC}, section 4; Frankle & Carbin 2019, section 4", _LIVE, f"{_DEEP}, with batch norm",
         tuple(
             Setting(f"{name}, {_SPARSE}", (
                 _more_accurate(

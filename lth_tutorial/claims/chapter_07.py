@@ -82,7 +82,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "rate-explains-the-gap", 7,
         "Fine-tuning at a higher constant rate is as good as rewinding the learning rate.",
-        "control of this book", _TUNED, f"{_LIVE}; fine-tuning at rate 0.03",
+        "a control of this book", _TUNED, f"{_LIVE}; fine-tuning at rate 0.03",
         (_setting("fine_tune", "lr_rewind", -0.005, density="6.2 %", round=4),), live_only=True,
     ),
     Claim(

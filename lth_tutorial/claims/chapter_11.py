@@ -112,7 +112,7 @@ CLAIMS: tuple[Claim, ...] = (
     _live(
         "imitation-needs-the-right-mask",
         "The mask does it: as many weights kept at random places imitate nothing.",
-        "control of this book", _DIGITS,
+        "a control of this book", _DIGITS,
         _accuracy("chosen mask − shuffled mask", "subset", "random", 16, 0.5),
     ),
     Claim(

@@ -271,7 +271,7 @@ CLAIMS: tuple[Claim, ...] = (
     _claim(
         "mask-overlap",
         "Matched unit by unit, the masks of two seeds overlap more than matched random masks do.",
-        "This book; after Pellegrini & Biroli 2021", "mask-overlap", _MNIST_NET,
+        "this book; after Pellegrini & Biroli 2021", "mask-overlap", _MNIST_NET,
         Setting("last round", (
             Effect(
                 "overlap: masks − shuffled masks, both matched",
@@ -316,7 +316,7 @@ CLAIMS: tuple[Claim, ...] = (
         "wider-small-rounds-spiral",
         "Width costs less if a round removes less: with four rounds, wide networks are pruned in "
         "coarser steps.",
-        "This book; a confounder in Zhang & Papyan 2024", _PRUNERS, f"{_SPIRAL}, accuracy 95 %",
+        "this book; a confounder in Zhang & Papyan 2024", _PRUNERS, f"{_SPIRAL}, accuracy 95 %",
         Setting("", (
             Effect(
                 "log2 (width 64 / width 16): four rounds − 20 % per round",
