@@ -144,9 +144,14 @@ def fewest_weights(rows: pd.DataFrame, target: float) -> pd.DataFrame:
         weights is that of the dense network) and pruned (whether a pruned one did). Where only the
         dense network reaches the accuracy, weights is an upper bound: what the arm needs lies
         between the numbers that were tried and the dense network's.
+
+    Raises:
+        ValueError: for a target out of range.
     """
     import pandas as pd
 
+    if not 0 <= target <= 1:
+        raise ValueError(f"target is an accuracy, in [0, 1]; got {target!r}")
     found = []
     for (arm, seed), own in rows.groupby(["arm", "seed"], sort=False):
         good = own[own["accuracy"] >= target]
