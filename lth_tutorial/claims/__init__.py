@@ -117,7 +117,7 @@ def claims(
     return pd.DataFrame(table)
 
 
-SIZES = {"live": "small", "full scale": "full scale"}
+SIZES = {"live": "small", "full scale": "large"}
 """How large the setting of a record is, by the level of its claim."""
 
 

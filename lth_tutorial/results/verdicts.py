@@ -21,7 +21,7 @@ MARKS = {
 }
 """A sign for each verdict, so that no meaning hangs on colour; "holds only if …" has "◐"."""
 
-MEASURED = ("live", "recorded, small", "recorded, full scale")
+MEASURED = ("live", "recorded, small", "recorded, large")
 """Where a verdict comes from: its chapter, while it ran, or a record, by its setting's size."""
 
 _STYLE = """

@@ -146,7 +146,7 @@ def test_every_chapter_is_measured_and_every_live_claim_kept():
 def test_every_claim_stands_in_the_one_table():
     table = lt.claims(live=True)
     assert set(table["key"]) == {claim.key for claim in lt.CLAIMS}
-    assert set(table["measured"]) == {"live", "recorded, small", "recorded, full scale"}
+    assert set(table["measured"]) == {"live", "recorded, small", "recorded, large"}
     assert not table.duplicated(["key", "measured"]).any()
     alone = lt.claims()
     assert len(table) == len(alone) + len(live.live_entries(live.kept().values()))
