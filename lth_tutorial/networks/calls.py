@@ -46,13 +46,18 @@ def call_with(model: nn.Module, tensors: Mapping[str, Tensor], x: Tensor) -> Ten
         prefix = next(f"{name}." for name, child in model.named_children() if child is inner)
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
         model = inner
+    refuse_compiled(model)
+    everywhere = _in_every_place(model, tensors)
+    return logits_of(functional_call(model, everywhere, (x,), tie_weights=False), len(x), model)
+
+
+def refuse_compiled(model: nn.Module) -> None:
+    """Raise OutputError for a TorchScript module: nobody can replace its tensors."""
     if isinstance(model, torch.jit.ScriptModule):
         raise OutputError(
             f"{type(model).__name__} is compiled by TorchScript, which lets nobody put tensors in "
             f"place of its own; pass the module that it was made from"
         )
-    everywhere = _in_every_place(model, tensors)
-    return logits_of(functional_call(model, everywhere, (x,), tie_weights=False), len(x), model)
 
 
 def _in_every_place(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lth_tutorial.data.dataset import generator_for
-from lth_tutorial.networks.calls import copied
+from lth_tutorial.networks.calls import copied, refuse_compiled
 from lth_tutorial.networks.in_basis import InBasis
 from lth_tutorial.networks.weights import prunable_weights, shared_weights
 from lth_tutorial.runtime import choose
@@ -82,6 +82,7 @@ def in_basis(model: nn.Module, bases: Mapping[str, Basis]) -> nn.Module:
 
 def _check_owners(model: nn.Module, names: Iterable[str]) -> None:
     """Raise unless a computed weight would be used wherever the model uses the weight."""
+    refuse_compiled(model)
     tied = [name for name in shared_weights(model) if name in names]
     if tied:
         raise ValueError(

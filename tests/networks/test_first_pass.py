@@ -322,3 +322,21 @@ def test_a_network_with_pruned_biases_is_put_into_a_basis(tiny_data):
     other = lt.in_basis(net, lt.bases_of(net, "dct"))
     x = tiny_data.normalize(tiny_data.x_test[:9])
     assert torch.allclose(other(x), net(x), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda m, data: lt.train(m, data, lt.TrainConfig(steps=1, batch_size=10)),
+        lambda m, data: lt.snip_scores(m, data, lt.dense_mask(m)),
+        lambda m, data: lt.edge_popup(m, data, 0.5, lt.TrainConfig(steps=1, batch_size=10)),
+        lambda m, data: lt.barrier(m, m.state_dict(), m.state_dict(), data),
+        lambda m, data: lt.in_basis(m, lt.bases_of(m, "rotation")),
+    ],
+    ids=["train", "snip_scores", "edge_popup", "barrier", "in_basis"],
+)
+def test_a_model_compiled_by_torchscript_is_refused_by_name(ask, digits):
+    model = torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
+    with pytest.raises(ValueError, match="compiled by TorchScript.*pass the module that it was"):
+        ask(model, digits)
