@@ -47,7 +47,7 @@ unit: $(INSTALLED)  ## the quick tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 notebooks: $(INSTALLED)  ## run the chapters and compare them with their stored outputs
-	$(BIN)/python -m pytest tests/test_chapters.py tests/test_tamper.py -m ""
+	$(BIN)/python -m pytest tests/test_chapters.py tests/test_tamper.py -m "" -n 2
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
 		-n 2 --dist loadfile notebooks
 

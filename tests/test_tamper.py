@@ -15,9 +15,10 @@ CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 def nbval(path) -> subprocess.CompletedProcess:
+    """Run a notebook as far as the first cell that differs from what is stored."""
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env"]
-        + ["--nbval-cell-timeout=300", "-p", "no:cacheprovider", "-q", path.name],
+        [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "--exitfirst"]
+        + ["--nbval-cell-timeout=300", "-p", "no:cacheprovider", "-rf", "-q", path.name],
         cwd=path.parent,
         capture_output=True,
         text=True,
@@ -25,12 +26,17 @@ def nbval(path) -> subprocess.CompletedProcess:
     )
 
 
-def with_one_digit_altered(text: str) -> str:
-    """Return a notebook's text with the last digit of its first checked output increased."""
+def with_one_digit_altered(text: str) -> tuple[str, int]:
+    """Increase the last digit of a notebook's first checked output.
+
+    Returns:
+        the notebook's text, and the number of the cell among those of code.
+    """
     notebook = nbformat.reads(text, as_version=4)
-    output = next(
-        output
-        for cell in notebook.cells
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    number, output = next(
+        (number, output)
+        for number, cell in enumerate(code)
         if is_checked(cell)
         for output in cell.outputs
         if re.search(r"\d", output.text)
@@ -38,7 +44,7 @@ def with_one_digit_altered(text: str) -> str:
     where = [match.start() for match in re.finditer(r"\d", output.text)][-1]
     digit = (int(output.text[where]) + 1) % 10
     output.text = output.text[:where] + str(digit) + output.text[where + 1 :]
-    return nbformat.writes(notebook)
+    return nbformat.writes(notebook), number
 
 
 def tiny_notebook() -> str:
@@ -60,9 +66,11 @@ def test_an_altered_digit_fails(tmp_path):
     unaltered = nbval(path)
     assert unaltered.returncode == 0, unaltered.stdout
 
-    path.write_text(with_one_digit_altered(text))
+    altered, number = with_one_digit_altered(text)
+    path.write_text(altered)
     result = nbval(path)
     assert result.returncode == 1, result.stdout
+    assert number == 1
     assert "1 failed, 1 passed" in result.stdout
 
 
@@ -70,7 +78,8 @@ def test_an_altered_digit_fails(tmp_path):
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
 def test_an_altered_digit_fails_in_a_chapter(chapter, tmp_path):
     path = tmp_path / chapter.name
-    path.write_text(with_one_digit_altered(chapter.read_text()))
+    altered, number = with_one_digit_altered(chapter.read_text())
+    path.write_text(altered)
     result = nbval(path)
     assert result.returncode == 1, result.stdout
-    assert "1 failed" in result.stdout
+    assert f"FAILED {path.name}::Cell {number} " in result.stdout, result.stdout
