@@ -63,11 +63,15 @@ def _pruning_cases() -> Iterator[_PruningCase]:
         magnitudes = [0.1 * (i + 1) for i in range(n)]
         yield case(magnitudes, "1" * n, 0.2, too_few=rounding, too_many=rounding)
     yield case([0.3, 0.2, 0.1], "111", 0.1, too_few="round(0.1 * 3) is 0: nothing is removed")
+    for n, even in ((5, 2), (3, 2)):
+        half = f"round(0.5 * {n}) is {even}: `round` takes a half to the *even* number"
+        yield case([0.1 * (i + 1) for i in range(n)], "1" * n, 0.5, too_few=half, too_many=half)
+    whole = f"{rounding}, and counts over the whole layer, not row by row"
     for seed in range(4):
         generator = torch.Generator().manual_seed(seed)
         weights = torch.randn(5, 7, generator=generator)
         kept = torch.rand(5, 7, generator=generator) < 0.7
-        yield _PruningCase(weights, kept, (0.2, 0.5, 0.1, 0.35)[seed], rounding, rounding)
+        yield _PruningCase(weights, kept, (0.2, 0.5, 0.1, 0.35)[seed], whole, whole)
 
 
 def magnitude_pruning(fn: Callable[[Tensor, Tensor, float], Tensor] | None = None) -> Check:
@@ -127,7 +131,8 @@ def _pruning_problem(new: Tensor, case: _PruningCase) -> str | None:
     if _same(kept, best[remaining - keep :]):
         return f"the *smallest* magnitudes are removed; you removed the largest.{where}"
     return (
-        f"the smallest magnitudes among the kept weights are removed: you removed one of "
+        f"the smallest magnitudes among the kept weights"
+        f"{' of the whole layer' if old.ndim > 1 else ''} are removed: you removed one of "
         f"{removed.max():.2g} and kept one of {kept.min():.2g}.{where}"
     )
 

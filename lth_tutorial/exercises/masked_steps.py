@@ -32,12 +32,16 @@ def masked_step(fn: MaskedStep | None = None) -> Check:
                 for name, kept in mask.items():
                     _matrices(model)[name].mul_(kept)
             before, trained = _values(model), list(model.parameters())
+            settings, drawn = _settings(optimizer), loss.drawn
+            given = {name: kept.clone() for name, kept in mask.items()}
             try:
-                returned = call(model, mask, optimizer, loss)
+                returned = call(model, given, optimizer, loss)
             except ReaderError as error:
                 if isinstance(error.__cause__, KeyError) and "bias" in str(error.__cause__):
                     return "biases have no mask, because they are never pruned: leave them out"
                 raise
+            if set(given) != set(mask) or any(not torch.equal(given[n], mask[n]) for n in mask):
+                return "your function changed the mask: a step only reads it"
             right, averages = _expected(make, mask)
             after = _values(model)
             if any(a is not b for a, b in zip(trained, model.parameters(), strict=True)):
@@ -45,10 +49,20 @@ def masked_step(fn: MaskedStep | None = None) -> Check:
                     "the model has new parameters now, and the optimiser still trains the old "
                     "ones: change the values of a parameter, do not replace it"
                 )
-            if returned is None and all(torch.equal(after[n], before[n]) for n in after):
+            still = all(torch.equal(after[n], before[n]) for n in after)
+            if returned is None and still and loss.drawn == drawn:
                 raise NothingDone
+            if not still and loss.drawn > drawn + 1:
+                return (
+                    "every call of loss() draws the *next* batch, and yours called it "
+                    f"{loss.drawn - drawn} times: one step is one batch, so keep what it returned"
+                )
             problem = _step_problem(before, after, right, mask) or _slip(make, mask, after, right)
             problem = problem or _averages_problem(_averages(optimizer, model), averages, mask)
+            if problem is None and _settings(optimizer) != settings:
+                problem = "the optimiser's settings changed, its rate perhaps: a step leaves them"
+            if problem is None and not all(p.requires_grad for p in trained):
+                problem = "the next step needs gradients, but a parameter no longer requires them"
             if problem:
                 return f"{problem} (with {type(optimizer).__name__})"
         return None
@@ -56,19 +70,31 @@ def masked_step(fn: MaskedStep | None = None) -> Check:
     return guarded(fn, check, "pruned weights stay zero, all others make the optimiser's step")
 
 
-def _running(make: Callable) -> tuple[nn.Module, torch.optim.Optimizer, Callable[[], Tensor]]:
+class _Loss:
+    """The loss of the next batch, another one at each call."""
+
+    def __init__(self, model: nn.Module, generator: torch.Generator) -> None:
+        self.model, self.generator, self.drawn = model, generator, 0
+
+    def __call__(self) -> Tensor:
+        self.drawn += 1
+        x, y = (torch.randn(8, n, generator=self.generator) for n in (5, 2))
+        return (self.model(x) - y).square().mean()
+
+
+def _settings(optimizer: torch.optim.Optimizer) -> list[dict]:
+    """Return the rate, and whatever else an optimiser was told."""
+    return [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+
+
+def _running(make: Callable) -> tuple[nn.Module, torch.optim.Optimizer, _Loss]:
     """Return a small model in the middle of its training, so that averages are not empty."""
     generator = torch.Generator().manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 2))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
-    x, y = (torch.randn(8, n, generator=generator) for n in (5, 2))
-    optimizer = make(model.parameters())
-
-    def loss() -> Tensor:
-        return (model(x) - y).square().mean()
-
+    optimizer, loss = make(model.parameters()), _Loss(model, generator)
     for _ in range(3):
         optimizer.zero_grad()
         loss().backward()
@@ -131,7 +157,10 @@ def _values(model: nn.Module) -> dict[str, Tensor]:
 
 def _step_problem(before: dict, after: dict, right: dict, mask: Mask) -> str | None:
     if all(torch.equal(after[name], before[name]) for name in after):
-        return "nothing moved: one step is loss().backward(), then optimizer.step()"
+        return (
+            "nothing moved: one step is loss().backward(), *then* optimizer.step(), with the model "
+            "and the optimiser that are passed in, not with copies"
+        )
     if all((after[n][kept] == 0).all() for n, kept in mask.items()):
         return "True means *kept*: your function set the kept weights to zero"
     for name, kept in mask.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import html
+import inspect
 import math
 import random
 import re
@@ -57,11 +58,18 @@ NOTHING_RETURNED = Check(
     None, "not attempted yet: the function returns None. If it is written, `return` is missing."
 )
 
+RETURNED_SOMETIMES = Check(
+    False, "for some inputs your function returns None: every branch needs its `return`"
+)
 NOTHING_DONE = Check(
     None,
     "not attempted yet: the model is as it was. If the function is written, it works on a copy: "
     "change the model that it is given.",
 )
+
+
+class WrongArguments(ReaderError):
+    """The reader's function cannot be called with the arguments that the exercise names."""
 
 
 class StillOpen(Exception):
@@ -92,7 +100,16 @@ def as_truth(answer: Any) -> bool | None:
     """Return an answer as True or False, None if it is neither; NumPy's and PyTorch's count."""
     with contextlib.suppress(Exception):
         answer = answer.item() if hasattr(answer, "item") else answer
-    return bool(answer) if isinstance(answer, (bool, int)) else None
+    return bool(answer) if isinstance(answer, (bool, int)) and answer in (0, 1) else None
+
+
+def as_tensor(answer: Any) -> Tensor | None:
+    """Return an answer as a tensor, None if it is none; arrays, lists and generators count too."""
+    with contextlib.suppress(Exception):
+        answer = list(answer) if isinstance(answer, Iterator) else answer
+        if isinstance(answer, (Tensor, np.ndarray, list, tuple)):
+            return torch.as_tensor(answer).detach().cpu()
+    return None
 
 
 def close(answer: Any, right: Any, *, atol: float = 1e-6, rtol: float = 1e-5) -> bool:
@@ -127,20 +144,28 @@ def guarded(fn: Any, check: Callable[[Callable], str | None], passed: str) -> Ch
     if not callable(fn):
         return Check(False, f"this check takes the function itself; got {type(fn).__name__}")
 
+    returned = False
+
     def call(*arguments: Any) -> Any:
+        nonlocal returned
         try:
             value = fn(*arguments)
+        except TypeError as error:
+            if _misfit(fn, arguments):
+                raise WrongArguments(len(arguments)) from error
+            raise ReaderError from error
         except Exception as error:
             raise ReaderError from error
         if value is ...:
             raise StillOpen
+        returned = returned or value is not None
         return value
 
     try:
         with _undone():
             problem = check(call)
     except NothingReturned:
-        return NOTHING_RETURNED
+        return RETURNED_SOMETIMES if returned else NOTHING_RETURNED
     except NothingDone:
         return NOTHING_DONE
     except StillOpen:
@@ -149,7 +174,10 @@ def guarded(fn: Any, check: Callable[[Callable], str | None], passed: str) -> Ch
         error = wrapped.__cause__
         if isinstance(error, NotImplementedError) and not _of_torch(error):
             return OPEN
-        return Check(False, f"{_hint(error)}your function raised {type(error).__name__}: {error}")
+        hint = _hint(error)
+        if isinstance(wrapped, WrongArguments):
+            hint = f"the exercise names {wrapped.args[0]} arguments, and the check passes as many: "
+        return Check(False, f"{hint}your function raised {type(error).__name__}: {error}")
     except Exception as error:  # an answer so odd that the check itself stumbles over it
         return Check(False, f"the answer has no usable form ({type(error).__name__}: {error})")
     return Check(True, passed) if problem is None else Check(False, problem)
@@ -162,12 +190,34 @@ _HINTS = (
     ("call numpy() on Tensor that requires grad", "`.detach()` a tensor before `.numpy()`. "),
     ("does not require grad", "a derivative needs `requires_grad_()` on what it is taken by, "
      "before the loss is computed from it. "),
+    ("for 'Bool'", "masks are combined with `&`, `|` and `~`; to add or multiply, make them "
+     "numbers with `.float()`. "),
+    ("with a bool tensor is not supported", "`~mask` inverts a mask; a minus does not. "),
+    ("with more than one value is ambiguous", "a comparison of tensors is a tensor of truths: "
+     "`.all()` or `.any()` makes one of them. "),
+    ("size mismatch for", "a mask sets weights to zero and leaves the shape of a tensor alone. "),
+    ("broadcast shape", "these two tensors do not belong to the same layer. "),
+    ("must match the size", "the shapes of two tensors do not fit: which dimension belongs to "
+     "which? "),
+    ("StopIteration", "nothing was found: `next(…, None)` returns None then. "),
 )  # fmt: skip
+
+
+def _misfit(fn: Callable, arguments: tuple) -> bool:
+    """Return whether a function cannot be called with so many arguments."""
+    try:
+        inspect.signature(fn).bind(*arguments)
+    except ValueError:  # a built-in function that does not say what it takes
+        return False
+    except TypeError:
+        return True
+    return False
 
 
 def _hint(error: BaseException) -> str:
     """Return what a frequent error of PyTorch asks for, in words that help."""
-    return next((hint for text, hint in _HINTS if text in str(error)), "")
+    said = f"{type(error).__name__}: {error}"
+    return next((hint for text, hint in _HINTS if text in said), "")
 
 
 def _of_torch(error: Exception) -> bool:
@@ -175,9 +225,9 @@ def _of_torch(error: Exception) -> bool:
     return "not implemented for" in str(error)
 
 
-def mask_problem(new: Any, old: Tensor) -> str | None:
+def mask_problem(new: Any, old: Tensor, *, one_of_several: bool = False) -> str | None:
     """Return what keeps `new` from being a mask shaped like `old`, if anything does."""
-    if new is None:
+    if new is None and not one_of_several:
         raise NothingReturned
     if not isinstance(new, Tensor):
         return f"a mask is a boolean tensor, True = kept; got {type(new).__name__}"

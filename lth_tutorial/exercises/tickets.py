@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -93,7 +94,7 @@ def _first_difference(what: str, got: State, expected: State) -> str | None:
         if len(wrong):
             at = tuple(wrong[0].tolist())
             place = ", ".join(map(str, at))
-            return f"{what}[{name!r}][{place}] is {got[name][at]:.3f}, not {tensor[at]:.3f}"
+            return f"{what}[{name!r}][{place}] is {got[name][at]:.6g}, not {tensor[at]:.6g}"
     return None
 
 
@@ -113,6 +114,10 @@ def _rewinding_problem(model: nn.Module, start: State, trained: State, mask: Mas
             )
         elif all(torch.equal(now[n], torch.where(m, trained[n], 0.0)) for n, m in mask.items()):
             idea = "the weights are masked but still the trained ones: rewind them to the snapshot"
+        elif all(
+            torch.equal(now[n], torch.where(m, start[n], trained[n])) for n, m in mask.items()
+        ):
+            idea = "the pruned weights must be zero, but they keep what training made of them"
         elif all(torch.equal(now[name], start[name]) for name in mask):
             idea = "the mask was not applied: pruned weights must be zero after rewinding"
         elif all(torch.equal(now[n], torch.where(m, 0.0, start[n])) for n, m in mask.items()):
@@ -123,6 +128,9 @@ def _rewinding_problem(model: nn.Module, start: State, trained: State, mask: Mas
     if wrong_bias:
         idea = "biases are never pruned, but they are rewound with the weights"
         return f"{idea}. {wrong_bias}"
+    other = next((name for name, tensor in now.items() if tensor.dtype != start[name].dtype), None)
+    if other:
+        return f"{other} has another type of numbers now, {now[other].dtype}: copy values only"
     if frozen:
         return f"the ticket is trained next, but {frozen[0]} no longer requires gradients"
     return None
@@ -136,7 +144,7 @@ def control(fn: Callable[[Mask, int], Mask] | None = None) -> Check:
     block = torch.zeros(6, 5, dtype=torch.bool)
     block[:2] = True
     sparse = torch.zeros(4, 6, dtype=torch.bool)
-    sparse[:, :3] = True  # another density than the first layer's: each has its own count
+    sparse[:3, :3] = True  # another density than the first layer's: each has its own count
     mask = {"hidden.weight": block, "output.weight": sparse}
 
     def check(call: Callable) -> str | None:
@@ -155,11 +163,19 @@ def control(fn: Callable[[Mask, int], Mask] | None = None) -> Check:
                 "the control is the ticket's own mask: it must keep *other* weights, or it cannot "
                 "tell whether the choice of weights matters"
             )
-        if all(_equal(new, drawn[0]) for new in drawn):
+        if any(_equal(a, b) for a, b in itertools.combinations(drawn, 2)):
             return (
                 "different seeds give the same mask (tried 0 to 5): then eight replicates are one, "
                 "and no interval means anything. Draw with a generator seeded by `seed`"
             )
+        for name, kept in mask.items():
+            if all(torch.equal(new[name], drawn[0][name]) for new in drawn):
+                return f"{name} is the same in every draw: *every* layer is drawn anew"
+            if not any((new[name] & kept).any() for new in drawn):
+                return (
+                    f"in no draw does {name} keep a weight that the ticket keeps: a random mask is "
+                    f"drawn from *all* entries, and meets some of them by chance"
+                )
         if not _equal(call(_copy(mask), 3), drawn[3]):
             return (
                 "the same seed must give the same mask (called twice with seed 3, the masks "
@@ -191,7 +207,7 @@ def _control_problem(new: Any, mask: Mask) -> str | None:
         got = sorted(new) if isinstance(new, dict) else type(new).__name__
         return f"a mask is a dictionary with an entry for every layer, {sorted(mask)}; got {got}"
     for name, kept in mask.items():
-        problem = mask_problem(new[name], kept)
+        problem = mask_problem(new[name], kept, one_of_several=True)
         if problem:
             return f"{name}: {problem}"
     wanted = {name: int(kept.sum()) for name, kept in mask.items()}

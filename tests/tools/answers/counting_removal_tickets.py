@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from fractions import Fraction
 
@@ -485,8 +486,145 @@ def numpys_global_generator_unseeded(mask, seed):
     }
 
 
+def negates(w1, b1, w2, kept):
+    return -w1[kept], -b1[kept], -w2[:, kept]
+
+
+def draws_a_second_batch(model, mask, optimizer, loss):
+    print(f"loss {loss().item():.3f}", end="\r")
+    right_step(model, mask, optimizer, loss)
+
+
+def steps_before_the_gradient(model, mask, optimizer, loss):
+    optimizer.zero_grad()
+    optimizer.step()
+    loss().backward()
+    apply(model, mask)
+
+
+def on_copies(model, mask, optimizer, loss):
+    right_step(copy.deepcopy(model), mask, copy.deepcopy(optimizer), loss)
+
+
+def opens_the_mask(model, mask, optimizer, loss):
+    for kept in mask.values():
+        kept.fill_(True)
+    right_step(model, mask, optimizer, loss)
+
+
+def lowers_the_rate(model, mask, optimizer, loss):
+    right_step(model, mask, optimizer, loss)
+    optimizer.param_groups[0]["lr"] *= 0.5
+
+
+def freezes_afterwards(model, mask, optimizer, loss):
+    right_step(model, mask, optimizer, loss)
+    model.requires_grad_(False)
+
+
+def by_places(model, mask, optimizer, loss):
+    optimizer.zero_grad()
+    loss().backward()
+    optimizer.step()
+    with torch.no_grad():
+        for parameter, kept in zip(model.parameters(), mask.values(), strict=False):
+            parameter.mul_(kept)
+
+
+def by_state(model, mask, optimizer, loss):
+    optimizer.zero_grad(set_to_none=False)
+    loss().backward()
+    optimizer.step()
+    state = model.state_dict()
+    model.load_state_dict({n: w * mask[n] if n in mask else w for n, w in state.items()})
+
+
+def rounds_halves_up(w, m, f):
+    return rank(torch.where(m, w.abs(), -1.0), int(m.sum()) - int(f * int(m.sum()) + 0.5))
+
+
+def rounds_what_is_kept(w, m, f):
+    return rank(torch.where(m, w.abs(), -1.0), round((1 - f) * int(m.sum())))
+
+
+def prunes_row_by_row(w, m, f):
+    rows = zip(w, m, strict=True)
+    return torch.stack([by_ranking(*row, f) for row in rows]) if w.ndim > 1 else by_ranking(w, m, f)
+
+
+def forgets_a_branch(w, m, f):
+    if f >= 0.15:
+        return by_ranking(w, m, f)
+
+
+def by_sorted_pairs(weights, mask, fraction):
+    ranked = sorted((abs(w), i) for i, w in enumerate(weights.flatten().tolist()))
+    kept = mask.flatten().tolist()
+    places = [i for _, i in ranked if kept[i]]
+    for i in places[: round(fraction * len(places))]:
+        kept[i] = False
+    return torch.tensor(kept).reshape(mask.shape)
+
+
+def leaves_trained_values(model, start, mask):
+    with torch.no_grad():
+        for name, w in model.named_parameters():
+            w.copy_(torch.where(mask[name], start[name], w) if name in mask else start[name])
+
+
+def changes_the_precision(model, start, mask):
+    load_masked(model.double(), start, mask)
+
+
+def in_half_precision(model, start, mask):
+    load_masked(model, {name: w.half().float() for name, w in start.items()}, mask)
+
+
+def cuts_out(model, start, mask):
+    model.load_state_dict({n: w[mask[n]] if n in mask else w for n, w in start.items()})
+
+
+def never_the_tickets(mask, seed):
+    generator, new = torch.Generator().manual_seed(seed), {}
+    for name, kept in mask.items():
+        others = (~kept).flatten().nonzero().flatten()
+        order = torch.randperm(len(others), generator=generator)
+        new[name] = torch.zeros(kept.numel(), dtype=torch.bool)
+        new[name][others[order[: int(kept.sum())]]] = True
+        new[name] = new[name].view_as(kept)
+    return new
+
+
+def leaves_the_last_layer(mask, seed):
+    return seeded_control(mask, seed) | {"output.weight": mask["output.weight"].clone()}
+
+
+def with_replacement(mask, seed):
+    generator, new = torch.Generator().manual_seed(seed), {}
+    for name, kept in mask.items():
+        places = torch.randint(kept.numel(), (int(kept.sum()),), generator=generator)
+        new[name] = torch.zeros(kept.numel(), dtype=torch.bool)
+        new[name][places] = True
+        new[name] = new[name].view_as(kept)
+    return new
+
+
+class Control:
+    """A control by ranks of random scores, the last layer first."""
+
+    def __call__(self, mask, seed, *, offset=7):
+        generator, new = torch.Generator().manual_seed(seed + offset), {}
+        for name in reversed(mask):
+            kept = mask[name]
+            ranks = torch.rand(kept.numel(), generator=generator).argsort().argsort()
+            new[name] = (ranks < kept.sum()).view_as(kept)
+        return new
+
+
 WRONG = {
     "density_after_rounds": [
+        (0.245, "1,000 weights"),
+        (0.236, "1,000 weights"),
         (-0.2, "what *remains*", "do not add up"),
         (0.7599, "share *removed*", "density is the share kept"),
         (0.0081, "not the share kept"),
@@ -518,6 +656,9 @@ WRONG = {
         (lambda w1, b1, w2, k: (w1[:, k], b1[k], w2[:, k]), "*row* of w1"),
         (lambda w1, b1, w2, k: (w1[k].numpy(), b1[k].numpy(), w2[:, k].numpy()), "is a tensor"),
         (lambda w1, b1, w2, k: w1[k], "three tensors"),
+        (negates, "other values in w1"),
+        (lambda w1, b1, w2, k: (w1[k], b1[k], w2[:, k] * len(k) / k.sum()), "other values in w2"),
+        (lambda w1, b1, k: (w1[k], b1[k]), "the exercise names 4 arguments"),
     ],
     "masked_step": [
         (masks_gradients, "came back", "averages", "*after*"),
@@ -535,6 +676,13 @@ WRONG = {
         (rebinds, "came back"),
         (forgets_no_grad, "torch.no_grad()"),
         (zeroes_gradients_last, "zero_grad"),
+        (draws_a_second_batch, "*next* batch", "2 times"),
+        (steps_before_the_gradient, "nothing moved", "*then* optimizer.step()"),
+        (on_copies, "nothing moved", "not with copies"),
+        (opens_the_mask, "changed the mask"),
+        (lowers_the_rate, "settings"),
+        (freezes_afterwards, "needs gradients"),
+        (by_places, "do not belong to the same layer"),
     ],
     "remaining_weights": [
         (205 + 51 + 88, "*remain*", "614", "430"),
@@ -585,6 +733,11 @@ WRONG = {
         (rounds_up, "round(fraction * remaining)"),
         (zeros_instead_of_the_mask, "nested", "came back"),
         (by_quantile, "remain"),
+        (rounds_halves_up, "half to the *even* number"),
+        (rounds_what_is_kept, "half to the *even* number"),
+        (prunes_row_by_row, "whole layer"),
+        (forgets_a_branch, "every branch needs its `return`"),
+        (lambda w, m, f: by_ranking(w, m, f).byte(), "boolean", "torch.uint8"),
         (lambda w, m, f: by_ranking(w, m, f).tolist(), "boolean tensor"),
         (lambda w, m, f: by_ranking(w, m, f).int(), "boolean"),
     ],
@@ -604,6 +757,10 @@ WRONG = {
         (masks_every_parameter, "biases have no mask"),
         (rewinds_without_no_grad, "torch.no_grad()"),
         (loads_by_assignment, "snapshot"),
+        (leaves_trained_values, "what training made of them"),
+        (changes_the_precision, "type of numbers", "torch.float64"),
+        (in_half_precision, "return to their values in the snapshot"),
+        (cuts_out, "leaves the shape of a tensor"),
     ],
     "control": [
         (lambda mask, seed: dict(mask), "the ticket's own mask"),
@@ -626,6 +783,12 @@ WRONG = {
         (same_density, "layer"),
         (shifts, "neurons"),
         (numpys_global_generator_unseeded, "same seed must give the same mask"),
+        (lambda mask, seed: seeded_control(mask, seed // 2), "different seeds give the same mask"),
+        (lambda mask, seed: seeded_control(mask, seed % 2), "different seeds give the same mask"),
+        (never_the_tickets, "in no draw", "*all* entries"),
+        (leaves_the_last_layer, "output.weight is the same in every draw"),
+        (with_replacement, "exact"),
+        (lambda mask, seed: dict.fromkeys(mask), "hidden.weight", "NoneType"),
     ],
 }
 
@@ -650,6 +813,7 @@ RIGHT = {
         with_a_closure,
         masks_momentum_too,
         masks_gradient_and_weights,
+        by_state,
     ],
     "remaining_weights": [
         LEFT_OVER,
@@ -663,6 +827,7 @@ RIGHT = {
         by_ranking,
         lowest_first,
         by_numpy,
+        by_sorted_pairs,
     ],
     "rewind": [
         load_masked,
@@ -675,5 +840,6 @@ RIGHT = {
         controls_by_numpy,
         controls_by_sample,
         controls_by_the_global_generator,
+        Control(),
     ],
 }
