@@ -105,9 +105,10 @@ def _interpolation_problem(found: Any, a: State, b: State, alpha: float) -> str 
         if not isinstance(tensor, Tensor) or tensor.shape != a[name].shape:
             return f"{name} is a tensor of shape {tuple(a[name].shape)}, like those of the states"
         if not a[name].is_floating_point():
-            if not torch.equal(tensor, a[name]):
+            if tensor.dtype != a[name].dtype or not torch.equal(tensor, a[name]):
                 return (
-                    f"{name} counts batches, a whole number that must not be mixed: take it from a"
+                    f"{name} counts batches, a whole number that must not be mixed: take it from "
+                    f"a as it is, of type {a[name].dtype}"
                 )
             continue
         right = (1 - alpha) * a[name] + alpha * b[name]
@@ -133,7 +134,7 @@ def stable_from(fn: Callable[[Heights], int | None] | None = None) -> Check:
     def check(call: Callable) -> str | None:
         cases: list[tuple[dict, int | None, str]] = [
             (
-                {0: [0.3, 0.2], 50: [0.01, 0.02], 100: [0.0, 0.01]}, 50,
+                {0: [0.3, 0.2], 50: [0.0, 0.02], 100: [0.0, 0.01]}, 50,
                 "asked is the first step, a key of `heights`, from which on every mean is low",
             ),
             (
@@ -141,21 +142,38 @@ def stable_from(fn: Callable[[Heights], int | None] | None = None) -> Check:
                 "a later step is unstable again, so training was not yet stable at the first",
             ),
             (
+                {0: [0.01, 0.01], 10: [0.01, 0.0], 20: [0.2, 0.1], 50: [0.01, 0.0]}, 50,
+                "not the next step alone has to be stable: *all* later ones",
+            ),
+            (
                 {0: [0.3, 0.3], 50: [0.0, 0.0, 0.09], 100: [0.0, 0.01, 0.01]}, 100,
                 "one seed of three has a barrier of 9 points, and the mean counts every seed",
             ),
             ({0: [0.3, 0.2], 50: [0.05, 0.04]}, None, "no step is stable: return None"),
             (
-                {100: [0.0, 0.01], 0: [0.3, 0.2], 50: [0.01, 0.02]}, 50,
+                {100: [0.0, 0.01], 0: [0.3, 0.2], 50: [0.0, 0.02]}, 50,
                 "the steps need not come in order: sort them",
             ),
             (
                 {0: [0.02, 0.02], 50: [0.01, 0.0]}, 50,
                 "*below* 2 points: a mean of exactly 0.02 is not below it",
             ),
+            (
+                {0: [0.3, 0.2, 0.3, 0.2], 50: [0.01, 0.02, 0.02, 0.02]}, 50,
+                "the mean is 0.0175: divide by the number of seeds, and do not round",
+            ),
             ({0: [0.0, -0.01], 10: [0.0, 0.0]}, 0, "stable from step 0 is an answer, not None"),
+            (
+                {20: [0.03, -0.02], 50: [0.0, 0.0]}, 20,
+                "heights below zero count as they are: the mean, not the mean magnitude",
+            ),
         ]  # fmt: skip
-        answers = [call(copy.deepcopy(heights)) for heights, _, _ in cases]
+        answers = []
+        for heights, _, _ in cases:
+            given = copy.deepcopy(heights)
+            answers.append(call(given))
+            if given != heights:
+                return "your function changed `heights`: it only reads them"
         if all(found is None for found in answers):
             raise NothingReturned
         for found, (heights, right, idea) in zip(answers, cases, strict=True):

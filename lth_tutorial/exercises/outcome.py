@@ -176,7 +176,8 @@ def guarded(fn: Any, check: Callable[[Callable], str | None], passed: str) -> Ch
             return OPEN
         hint = _hint(error)
         if isinstance(wrapped, WrongArguments):
-            hint = f"the exercise names {wrapped.args[0]} arguments, and the check passes as many: "
+            n = wrapped.args[0]
+            hint = f"the check passes {n} argument{'s'[: n - 1]}, those that the exercise names: "
         return Check(False, f"{hint}your function raised {type(error).__name__}: {error}")
     except Exception as error:  # an answer so odd that the check itself stumbles over it
         return Check(False, f"the answer has no usable form ({type(error).__name__}: {error})")

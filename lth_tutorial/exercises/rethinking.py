@@ -65,7 +65,7 @@ def fair_steps(fn: Callable[[int, int, float, float], float] | None = None) -> C
             right = train * dense / small + tune
             spent, number = train * dense + tune * small, as_number(new)
             if math.isnan(number):
-                return f"the answer is a number of steps; got {type(new).__name__}"
+                return f"the answer is a number of steps; got {new!r}"
             if math.isclose(number, right, rel_tol=1e-6):
                 continue
             given = f"train={train}, tune={tune}, dense={dense:g}, small={small:g}"
@@ -127,6 +127,8 @@ _ONE_STATES = "a factor that one arm does not state counts as different"
 _PAIRS = (
     (_INHERIT, _INHERIT | {"weights": "new"}, "weights", True,
      "the arms differ in the factor and in nothing else"),
+    (_INHERIT, {"rate": 0.1, "steps": 300, "weights": "new"}, "weights", True,
+     "factors are compared by name, in whatever order they are stated"),
     (_INHERIT | {"steps": 100}, _INHERIT | {"weights": "new"}, "weights", False,
      "another factor differs as well, so that nobody can tell which one made the difference"),
     (_INHERIT, _INHERIT, "weights", False,
@@ -138,6 +140,8 @@ _PAIRS = (
      f"{_ONE_STATES}, whichever arm it is"),
     (_INHERIT, _INHERIT | {"mask": None, "weights": "new"}, "weights", False,
      f"{_ONE_STATES}: None is a statement, and not the same as none"),
+    *((_INHERIT, _INHERIT | {"decay": value, "weights": "new"}, "weights", False,
+       f"{_ONE_STATES}: {value!r} is a statement as well") for value in (0, "", False, -1)),
     (_INHERIT, _INHERIT | {"steps": 600}, "steps", True,
      "the factor may be any of them, not the weights alone"),
     (_INHERIT, _INHERIT | {"mask": "ticket"}, "mask", True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from lth_tutorial.exercises.outcome import (
     Check,
     NothingReturned,
     as_number,
+    as_tensor,
     close,
     guarded,
     is_open,
@@ -60,6 +61,8 @@ def density_at_round(answer: float | None = None) -> Check:
         0.5: "half of the rounds is not half of the weights: the share removed is of what remains",
         1 - right: "that is the share *removed*; density is the share kept",
         (1 - FINAL) / 2: "that is the share *removed*, and by the linear schedule",
+        FINAL ** ((ROUND - 1) / ROUNDS): f"that is one round short of {ROUND}",
+        FINAL ** ((ROUND + 1) / ROUNDS): f"that is one round too many, {ROUND + 1}",
         FINAL ** (1 / ROUNDS): f"that is the density after one round; {ROUND} multiply",
         FINAL: "that is the density at the end; asked is the one half-way",
         FINAL / 2: "that is below the end already",
@@ -74,7 +77,7 @@ def _number(answer: Any, right: float, typical: dict[float, str], passed: str, k
     number = as_number(answer)
     if math.isnan(number):
         return Check(False, f"the answer is {kind}, a number; got {answer!r}")
-    if math.isclose(number, right, rel_tol=0.01):
+    if math.isclose(number, right, rel_tol=1e-4):
         return Check(True, f"{right:g}: {passed}")
     for wrong, idea in typical.items():
         if math.isclose(number, wrong, rel_tol=0.005):
@@ -89,7 +92,7 @@ def hessian_diagonal(fn: Callable[[Callable, Tensor], Tensor] | None = None) -> 
 
     `loss` maps a vector to a number, `w` is a vector; the result has the shape of `w`.
     """
-    matrix = torch.tensor([[2.0, 1.0, 0.0], [1.0, 4.0, -3.0], [0.0, -3.0, 6.0]])
+    matrix = torch.tensor([[2.0, 1.0, 0.0], [1.0, -4.0, -3.0], [0.0, -3.0, 6.0]])
     point = torch.tensor([0.5, -1.0, 2.0])
     cases = (
         (lambda w: w @ matrix @ w / 2, matrix.diagonal(), matrix),
@@ -98,10 +101,14 @@ def hessian_diagonal(fn: Callable[[Callable, Tensor], Tensor] | None = None) -> 
 
     def check(call: Callable) -> str | None:
         for loss, right, full in cases:
-            new = call(loss, point.clone())
+            given = point.clone()
+            new = call(loss, given)
             if new is None:
                 raise NothingReturned
-            if not isinstance(new, Tensor) or new.shape != point.shape:
+            if not close(given, point):  # steps to and fro may leave a trace of rounding
+                return "your function changed the weights it was given: put them back, or copy them"
+            new = as_tensor(new)
+            if new is None or new.shape != point.shape:
                 return f"return one number per weight, a tensor of shape {tuple(point.shape)}"
             # Finite differences are derivatives as well, to two digits in single precision.
             if close(new, right, atol=0.02, rtol=0.02):
@@ -117,6 +124,10 @@ def hessian_diagonal(fn: Callable[[Callable, Tensor], Tensor] | None = None) -> 
                 return "that is the first derivative; differentiate once more (create_graph=True)"
             if close(new, gradient.square(), atol=0.02):
                 return "a squared gradient is not a second derivative"
+            if close(new, right.abs(), atol=0.02):
+                return "a curvature may be negative, where the loss bends down: no magnitudes"
+            if close(new, point.square() * right / 2, atol=0.02):
+                return "that is OBD's saliency w²h/2; asked is h, the second derivative"
             if close(new, right / 2, atol=0.02):
                 return "the factor of one half belongs to the saliency, not to the derivative"
             return (
@@ -134,45 +145,65 @@ def snip(fn: Callable[[Callable, Tensor, Tensor], Tensor] | None = None) -> Chec
     `loss` maps a vector of weights to a number; `mask` is boolean, True = kept.
     """
     w = torch.tensor([1.0, -2.0, 0.5, 3.0])
-    mask = torch.tensor([True, True, True, False])
 
-    def loss(v: Tensor) -> Tensor:
+    def one(v: Tensor) -> Tensor:
         return (v[0] * v[1] + v[2] * v[3] + v[1] - v[3] * v[0]).square() - 5 * v[2]
 
+    def other(v: Tensor) -> Tensor:
+        return (v[0] * v[2] - v[1] * v[3] - 3 * v[3]).square() + v[1] * v[2]
+
     def check(call: Callable) -> str | None:
-        given = w.clone(), mask.clone()
-        new = call(loss, *given)
-        if new is None:
-            raise NothingReturned
-        if not (torch.equal(given[0], w) and torch.equal(given[1], mask)):
-            return "your function changed its input in place"
-        if not isinstance(new, Tensor) or new.shape != w.shape:
-            return f"return one score per weight, a tensor of shape {tuple(w.shape)}"
-        new, masked = new.detach(), w * mask
-        gradient = torch.func.grad(loss)(masked)
-        scores = (masked * gradient).abs()
-        # The paper divides by the sum; the order is the same.
-        if close(new, scores, atol=1e-4) or close(new, scores / scores.sum(), atol=1e-4):
-            return None
-        if close(new, masked * gradient, atol=1e-4):
-            return "the sign is still there: a weight whose removal lowers the loss reacts, too"
-        if close(new, gradient.abs(), atol=1e-4) or close(new, gradient.abs() * mask, atol=1e-4):
-            return "that is the gradient alone: the derivative by a weight's gate is w times it"
-        dense = (w * torch.func.grad(loss)(w)).abs()
-        if close(new, dense, atol=1e-4) or close(new, dense * mask, atol=1e-4):
-            return "the gradient is that of the dense network; the mask comes before the loss"
-        if close(new, masked.abs(), atol=1e-4):
-            return "that is the magnitude alone: SNIP asks how the loss reacts to the weight's gate"
-        if close(new, (masked * gradient).square(), atol=1e-4):
-            return "the magnitude of w · gradient, not its square"
-        if close(new, (w * gradient).abs(), atol=1e-4):
-            return "a pruned weight scores zero: multiply by the *masked* weight"
-        return (
-            "the score is |w · gradient|, both of the masked network: right is "
-            f"{scores.tolist()}; yours is {new.tolist()}"
-        )
+        for loss, kept in ((one, "1110"), (other, "0111")):
+            mask = torch.tensor([k == "1" for k in kept])
+            given = w.clone(), mask.clone()
+            new = call(loss, *given)
+            if new is None:
+                raise NothingReturned
+            if not (torch.equal(given[0], w) and torch.equal(given[1], mask)):
+                return "your function changed its input in place"
+            new = as_tensor(new)
+            if new is None or new.shape != w.shape:
+                return f"return one score per weight, a tensor of shape {tuple(w.shape)}"
+            problem = _snip_problem(new, loss, w, mask)
+            if problem:
+                return problem
+        return None
 
     return guarded(fn, check, "|w · gradient| of the masked network, zero where pruned")
+
+
+def _snip_problem(new: Tensor, loss: Callable, w: Tensor, mask: Tensor) -> str | None:
+    masked = w * mask
+    gradient = torch.func.grad(loss)(masked)
+    scores = (masked * gradient).abs()
+    # The paper divides by the sum; the order is the same.
+    if close(new, scores, atol=1e-4) or close(new, scores / scores.sum(), atol=1e-4):
+        return None
+    if close(new, masked * gradient, atol=1e-4):
+        return "the sign is still there: a weight whose removal lowers the loss reacts, too"
+    if close(new, gradient.abs(), atol=1e-4) or close(new, gradient.abs() * mask, atol=1e-4):
+        return "that is the gradient alone: the derivative by a weight's gate is w times it"
+    dense = (w * torch.func.grad(loss)(w)).abs()
+    if close(new, dense, atol=1e-4) or close(new, dense * mask, atol=1e-4):
+        return "the gradient is that of the dense network; the mask comes before the loss"
+    if close(new, masked.abs(), atol=1e-4):
+        return "that is the magnitude alone: SNIP asks how the loss reacts to the weight's gate"
+    if close(new, (masked * gradient).square(), atol=1e-4):
+        return "the magnitude of w · gradient, not its square"
+    if close(new, _without_one(loss, masked), atol=1e-4):
+        return "that removes each weight altogether; SNIP takes the derivative by its gate"
+    if close(new, (w * gradient).abs(), atol=1e-4):
+        return "a pruned weight scores zero: multiply by the *masked* weight"
+    return (
+        "the score is |w · gradient|, both of the masked network: right is "
+        f"{scores.tolist()}; yours is {new.tolist()}"
+    )
+
+
+def _without_one(loss: Callable, masked: Tensor) -> Tensor:
+    """Return how far the loss moves if each weight in turn is set to zero."""
+    without = masked * (1 - torch.eye(len(masked)))
+    return torch.stack([(loss(masked) - loss(each)).abs() for each in without])
 
 
 def connected(fn: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None) -> Check:
@@ -196,10 +227,12 @@ def connected(fn: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = Non
                 raise NothingReturned
             if not (torch.equal(given[0], first) and torch.equal(given[1], second)):
                 return "your function changed the masks in place: return new ones"
-            if not isinstance(new, (tuple, list)) or len(new) != 2:
+            several = isinstance(new, Iterable) and not isinstance(new, (Tensor, Mapping))
+            new = tuple(new) if several else ()
+            if len(new) != 2:
                 return "return two masks, for the first and the second layer"
             for mask, old in zip(new, (first, second), strict=True):
-                problem = mask_problem(mask, old)
+                problem = mask_problem(mask, old, one_of_several=True)
                 if problem:
                     return problem
             fed, is_read = first.any(dim=1), second.any(dim=0)

@@ -84,22 +84,40 @@ def prune_residual(fn: Callable[[nn.Module, Tensor], nn.Module] | None = None) -
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator))
-        kept, x = torch.tensor([True, False, True, True, False]), _images(generator)
-        given = copy.deepcopy(model)
-        new = call(given, kept.clone())
-        before, after = model.state_dict(), given.state_dict()
-        problem = _residual_problem(new, model, kept, x)
-        if problem is None and any(
-            after[name].shape != w.shape or not torch.equal(after[name], w)
-            for name, w in before.items()
-        ):
-            return (
-                "your function changed the model that it was given: copy it first "
-                "(copy.deepcopy), or nobody can compare the smaller network with the whole one"
-            )
-        return problem
+        x = _images(generator)
+        for names in ("10110", "01101", "00110"):
+            kept, given = torch.tensor([name == "1" for name in names]), copy.deepcopy(model)
+            given_kept = kept.clone()
+            new = call(given, given_kept)
+            problem = _residual_problem(new, model, kept, x)
+            if problem:
+                return problem
+            if not torch.equal(given_kept, kept):
+                return "your function changed `kept`: it only reads it"
+            if _changed(given, model):
+                return (
+                    "your function changed the model that it was given: copy it first "
+                    "(copy.deepcopy), or nobody can compare the smaller network with the whole one"
+                )
+            with torch.no_grad():
+                for parameter in new.parameters():
+                    parameter.add_(1.0)
+            if _changed(given, model):
+                return (
+                    "the smaller model shares memory with the one it was given, so that "
+                    "fine-tuning one changes the other: copy what stays (copy.deepcopy, clone)"
+                )
+        return None
 
     return guarded(fn, check, "the smaller block computes what the silenced one does")
+
+
+def _changed(model: nn.Module, whole: nn.Module) -> bool:
+    now = model.state_dict()
+    return any(
+        name not in now or now[name].shape != w.shape or not torch.equal(now[name], w)
+        for name, w in whole.state_dict().items()
+    )
 
 
 def _images(generator: torch.Generator) -> Tensor:
@@ -134,7 +152,16 @@ def _residual_problem(new: Any, model: _Block, kept: Tensor, x: Tensor) -> str |
         if tuple(state[name].shape) != shape:
             return f"{idea}. {name} has shape {tuple(state[name].shape)}, expected {shape}"
     with torch.no_grad():
-        got, expected = new(x), _silenced(model, kept)(x)
+        expected = _silenced(model, kept)(x)
+        try:
+            got = new(x)
+        except Exception as error:
+            return (
+                "the sizes are right, but the smaller model does not run on images in single "
+                f"precision ({type(error).__name__}: {error})"
+            )
+        if not isinstance(got, Tensor) or got.shape != expected.shape:
+            return f"the smaller model gives {tuple(expected.shape)} numbers, as the old one does"
         if torch.allclose(got, _silenced(model, _first(kept))(x), atol=1e-4):
             return "the first channels were kept, whatever `kept` says: index with the mask"
     if not torch.allclose(got, expected, rtol=1e-3, atol=1e-4):

@@ -86,6 +86,36 @@ def at_most(heights):
     return next((s for i, s in enumerate(steps) if all(good[i:])), None)
 
 
+def counter_as_a_fraction(a, b, alpha):
+    return {n: w if w.is_floating_point() else w.float() for n, w in mixed(a, b, alpha).items()}
+
+
+def looks_one_step_ahead(heights):
+    steps = sorted(heights)
+    low = [np.mean(heights[s]) < 0.02 for s in steps]
+    return next((s for i, s in enumerate(steps) if all(low[i : i + 2])), None)
+
+
+def empties(heights):
+    found = None
+    while heights:
+        step = max(heights)
+        values = heights.pop(step)
+        if sum(values) / len(values) >= 0.02:
+            break
+        found = step
+    return found
+
+
+def backwards(heights):
+    found = []
+    for step, values in sorted(heights.items(), reverse=True):
+        if not sum(values) < 0.02 * len(values) - 1e-12:
+            break
+        found.append(step)
+    return float(found[-1]) if found else None
+
+
 WRONG = {
     "barrier_height": [
         (0.30, "exceeds the ends"),
@@ -129,6 +159,10 @@ WRONG = {
         (leaves_counters_out, "a dictionary"),
         (changes_the_end, "changed a state"),
         (lambda a, b, alpha: list(mixed(a, b, alpha).values()), "a dictionary"),
+        (counter_as_a_fraction, "as it is", "torch.int64"),
+        (lambda a, b, alpha: mixed(a, b, round(alpha)), "is not (1 − α) a + α b"),
+        (lambda a, b, alpha: mixed(a, b, 3 * alpha**2 - 2 * alpha**3), "is not (1 − α) a + α b"),
+        (lambda a, b: a, "passes 3 arguments"),
     ],
     "stable_from": [
         (first, "unstable again"),
@@ -145,6 +179,13 @@ WRONG = {
         (lambda h: max(h), "from which on"),
         (lambda h: (s := right(h)) and -s, "from which on"),
         (lambda h: right({s: [sum(v)] for s, v in h.items()}), "from which on"),
+        (looks_one_step_ahead, "*all* later ones"),
+        (empties, "changed `heights`"),
+        (lambda h: right({s: [sum(v) / 2] for s, v in h.items()}), "number of seeds"),
+        (lambda h: right({s: [round(np.mean(v), 2)] for s, v in h.items()}), "do not round"),
+        (lambda h: right({s: np.abs(v) for s, v in h.items()}), "mean magnitude"),
+        (lambda h: next(s for s in sorted(h) if np.mean(h[s]) < 0.02), "next(…, None)"),
+        (lambda h: right(h) or False, "return None"),
     ],
 }
 
@@ -168,5 +209,6 @@ RIGHT = {
         right,
         by_all,
         after_the_last_bad,
+        backwards,
     ],
 }

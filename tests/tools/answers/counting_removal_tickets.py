@@ -658,7 +658,7 @@ WRONG = {
         (lambda w1, b1, w2, k: w1[k], "three tensors"),
         (negates, "other values in w1"),
         (lambda w1, b1, w2, k: (w1[k], b1[k], w2[:, k] * len(k) / k.sum()), "other values in w2"),
-        (lambda w1, b1, k: (w1[k], b1[k]), "the exercise names 4 arguments"),
+        (lambda w1, b1, k: (w1[k], b1[k]), "passes 4 arguments"),
     ],
     "masked_step": [
         (masks_gradients, "came back", "averages", "*after*"),

@@ -41,6 +41,22 @@ def by_index(a, b, factor):
     return [name for name in a if a[name] != b[name]] == [factor]
 
 
+def by_zip(a, b, factor):
+    differing = [
+        k for (k, v), (m, w) in zip(a.items(), b.items(), strict=False) if (k, v) != (m, w)
+    ]
+    return differing == [factor] and len(a) == len(b)
+
+
+def none_for_zero(a, b, factor):
+    return {name for name in {*a, *b} if a.get(name, 0) != b.get(name, 0)} == {factor}
+
+
+def forgets_a_branch(a, b, factor):
+    if factor in a and factor in b:
+        return differing(a, b) == {factor}
+
+
 WRONG = {
     "scratch_b_epochs": [
         (400, "twice the epochs"),
@@ -75,6 +91,10 @@ WRONG = {
             "doubling",
         ),
         (lambda train, tune, dense, small: [train, tune], "number of steps"),
+        (lambda train, tune, dense, small: 4 * train + 40, "add up what was spent"),
+        (lambda train, tune, dense, small: train * dense / small - tune, "add up what was spent"),
+        (lambda train, tune, dense, small: math.inf, "add up what was spent"),
+        (lambda train, tune, dense: 1, "passes 4 arguments"),
     ],
     "isolates": [
         (lambda a, b, factor: a.get(factor) != b.get(factor), "another factor differs"),
@@ -93,6 +113,10 @@ WRONG = {
         (lambda a, b, factor: a[factor] != b[factor], "another factor differs"),
         (lambda a, b, factor: sorted(differing(a, b)), "True or False"),
         (lambda a, b, factor: factor in differing(a, b), "another factor differs"),
+        (by_zip, "compared by name"),
+        (none_for_zero, "0 is a statement"),
+        (forgets_a_branch, "every branch"),
+        (lambda a, b, factor: len(differing(a, b)), "True or False"),
     ],
 }
 
@@ -101,6 +125,7 @@ RIGHT = {
     "fair_steps": [
         lambda train, tune, dense, small: (train * dense + tune * small) / small,
         lambda train, tune, dense, small: tune + train * (dense / small),
+        lambda train, tune, dense, small: int((train * dense + tune * small) // small),
         lambda *a: np.float32((a[0] * a[2] + a[1] * a[3]) / a[3]),
         lambda *a: torch.tensor(a[0] * a[2] / a[3] + a[1]),
     ],

@@ -105,6 +105,56 @@ def clears_in_place(a, b):
     return a, b
 
 
+def by_magnitudes(loss, w):
+    return torch.func.hessian(loss)(w).diagonal().abs()
+
+
+def obd_saliency(loss, w):
+    return w**2 * torch.func.hessian(loss)(w).diagonal() / 2
+
+
+def leaves_zeros(loss, w):
+    found = torch.func.hessian(loss)(w).diagonal().clone()
+    w.zero_()
+    return found
+
+
+def times_the_weights(loss, w):
+    return torch.autograd.functional.hvp(loss, w, w)[1]
+
+
+def by_products(loss, w):
+    rows = (torch.autograd.functional.hvp(loss, w, unit)[1] for unit in torch.eye(len(w)))
+    return [float(row[i]) for i, row in enumerate(rows)]
+
+
+def removes_altogether(loss, w, mask):
+    masked = w * mask
+    without = masked * (1 - torch.eye(len(w)))
+    return torch.stack([(loss(masked) - loss(each)).abs() for each in without])
+
+
+def opens_the_mask(loss, w, mask):
+    scores = right_snip(loss, w, mask)
+    mask.fill_(True)
+    return scores
+
+
+def inputs_to_outputs(a, b):
+    paths = (b.float() @ a.float()) > 0
+    return a & paths.any(dim=0), b & paths.any(dim=1)[:, None]
+
+
+def at_least_two(a, b):
+    return a & (b.sum(dim=0) > 1)[:, None], b & (a.sum(dim=1) > 1)
+
+
+def by_units(a, b):
+    unit = a.any(dim=1) & b.any(dim=0)
+    yield a & unit[:, None]
+    yield b & unit
+
+
 WRONG = {
     "predicted_increase": [
         (1.9, "one half"),
@@ -119,6 +169,9 @@ WRONG = {
         (3, "not it"),
         (torch.tensor([0.2, 0.75]), "a number"),
         (-0.95, "not it"),
+        (0.955, "not it"),
+        (0.949, "not it"),
+        ("0,95", "a number"),
     ],
     "density_at_round": [
         (0.505, "linear"),
@@ -132,6 +185,9 @@ WRONG = {
         (0.955, "after one round"),
         (0.01, "at the end"),
         ("10 %", "a number"),
+        (0.101, "not it"),
+        (0.01 ** (51 / 100), "one round too many"),
+        (0.01 ** (49 / 100), "one round short"),
     ],
     "hessian_diagonal": [
         (row_sums, "row sums"),
@@ -141,10 +197,14 @@ WRONG = {
         (lambda loss, w: torch.autograd.functional.hessian(loss, w), "one number per weight"),
         (lambda loss, w: w * 0, "not more and not less"),
         (forgets_create_graph, "requires_grad_()"),
-        (lambda loss, w: one_at_a_time(loss, w).tolist(), "one number per weight"),
         (lambda loss, w: one_at_a_time(loss, w).sum(), "one number per weight"),
         (lambda loss, w: 2 * one_at_a_time(loss, w), "not more and not less"),
-        (lambda loss, w: torch.tensor([2.0, 4.0, 6.0]), "not more and not less"),
+        (lambda loss, w: torch.tensor([2.0, -4.0, 6.0]), "not more and not less"),
+        (by_magnitudes, "may be negative"),
+        (obd_saliency, "OBD's saliency"),
+        (leaves_zeros, "changed the weights"),
+        (times_the_weights, "first derivative"),
+        (lambda loss: 0, "passes 2 arguments"),
     ],
     "snip": [
         (lambda f, w, m: w * m * torch.func.grad(f)(w * m), "sign"),
@@ -160,6 +220,11 @@ WRONG = {
         (lambda f, w, m: (w * m).abs(), "magnitude alone"),
         (lambda f, w, m: (w * m * torch.func.grad(f)(w * m)).square(), "not its square"),
         (lambda f, w, m: (m * torch.func.grad(f)(w * m)).abs(), "gradient alone"),
+        (lambda f, w, m: torch.tensor([16.0, 32.0, 2.5, 0.0]), "yours is"),
+        (removes_altogether, "removes each weight altogether"),
+        (opens_the_mask, "in place"),
+        (lambda f, w, m: right_snip(f, w, m)[m], "one score per weight"),
+        (lambda f, w, m: right_snip(f, w, m) / right_snip(f, w, m).max(), "yours is"),
     ],
     "connected": [
         (lambda a, b: (a, b & a.any(dim=1)), "no output reads"),
@@ -174,6 +239,10 @@ WRONG = {
         (lambda a, b: (a, b), "no output reads"),
         (lambda a, b: right_connected(a, b)[0], "two masks"),
         (lambda a, b: (a & b.all(dim=0)[:, None], b & a.all(dim=1)), "missing"),
+        (inputs_to_outputs, "no output reads"),
+        (at_least_two, "missing"),
+        (lambda a, b: (None, None), "boolean tensor", "NoneType"),
+        (lambda a, b: b @ a, "combined with `&`"),
     ],
 }
 
@@ -185,16 +254,20 @@ RIGHT = {
         finite_differences,
         lambda loss, w: torch.autograd.functional.hessian(loss, w).diagonal(),
         lambda loss, w: torch.func.hessian(loss)(w).diag().double(),
+        lambda loss, w: torch.func.hessian(loss)(w).numpy().diagonal(),
+        by_products,
     ],
     "snip": [
         right_snip,
         by_gates,
         normalised,
         with_backward,
+        lambda f, w, m: right_snip(f, w, m).tolist(),
     ],
     "connected": [
         right_connected,
         by_matrices,
         by_loops,
+        by_units,
     ],
 }

@@ -87,6 +87,52 @@ def prunes_inside_the_block(model, kept):
     return small
 
 
+def shares_what_stays(model, kept):
+    small = cut(model, kept)
+    small.conv1.bias, small.output.bias = model.conv1.bias, model.output.bias
+    return small
+
+
+def fitted_to_one_mask(model, kept):
+    return cut(model, torch.tensor([True, False, True, True, False]))
+
+
+def opens_kept(model, kept):
+    small = cut(model, kept)
+    kept.fill_(True)
+    return small
+
+
+class Smaller(nn.Module):
+    """The smaller network as a class of its own."""
+
+    def __init__(self, model, kept):
+        super().__init__()
+        for name, layer in cut(model, kept).named_children():
+            setattr(self, name, layer)
+
+    def forward(self, x):
+        h = torch.relu(self.stem(x))
+        h = torch.relu(h + self.conv2(torch.relu(self.conv1(h))))
+        return self.output(h.mean((-1, -2)))
+
+
+class Unfinished(Smaller):
+    def forward(self, x):
+        return self.output(self.stem(x))
+
+
+class Pair(Smaller):
+    def forward(self, x):
+        return super().forward(x), x
+
+
+def makes_up_for_it(model, kept):
+    small = cut(model, kept)
+    small.output.weight.data *= len(kept) / kept.sum()
+    return small
+
+
 WRONG = {
     "prune_residual": [
         (lambda m, k: cut(m, k, conv2=False), "the addition has no partner"),
@@ -102,6 +148,13 @@ WRONG = {
         (prunes_inside_the_block, "stem *makes*"),
         (lambda m, k: cut(m, k).state_dict(), "return the smaller model"),
         (lambda m, k: nn.Sequential(cut(m, k)), "the same layers"),
+        (shares_what_stays, "shares memory"),
+        (fitted_to_one_mask, "same channels removed in every layer"),
+        (opens_kept, "changed `kept`"),
+        (Unfinished, "does not run"),
+        (Pair, "gives (3, 3) numbers"),
+        (lambda m, k: cut(m, k).double(), "single precision"),
+        (makes_up_for_it, "not those of the silenced block"),
     ],
     "filters_left": [
         (0.5, "reads half as many channels"),
@@ -122,6 +175,7 @@ RIGHT = {
         cut,
         on_a_copy,
         by_index_select,
+        Smaller,
     ],
     "filters_left": [1 / 4, "0.25", Fraction(1, 4), np.float32(0.25), torch.tensor(0.25)],
 }
