@@ -5,13 +5,13 @@ Both return a new model and leave the one they are given alone.
 
 from __future__ import annotations
 
-import copy
 from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
+from lth_tutorial.networks.calls import copied
 from lth_tutorial.safety.arguments import checked
 
 
@@ -56,7 +56,7 @@ def with_sign_activations(model: nn.Module) -> nn.Module:
         ValueError: if there is no ReLU module to replace; one that is called as a function
             (`x.relu()`) cannot be found.
     """
-    changed, count = copy.deepcopy(model), 0
+    changed, count = copied(model), 0
     for module in list(changed.modules()):
         for name, child in list(module._modules.items()):
             if type(child) in (nn.ReLU, SignActivation):
@@ -86,7 +86,7 @@ def with_batch_norm(model: nn.Sequential) -> nn.Sequential:
             f"with_batch_norm takes an nn.Sequential of layers; got {type(model).__name__}, whose "
             f"forward says itself where its layers stand"
         )
-    layers = list(copy.deepcopy(model)._modules.items())
+    layers = list(copied(model)._modules.items())
     changed: OrderedDict[str, nn.Module] = OrderedDict()
     following = [layer for _, layer in layers[1:]] + [None]
     for (name, layer), after in zip(layers, following, strict=True):

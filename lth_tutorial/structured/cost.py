@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import re
 import statistics
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.networks.calls import copied
 from lth_tutorial.networks.first_pass import taking
 from lth_tutorial.runtime import is_whole
 from lth_tutorial.safety.arguments import checked
@@ -58,6 +58,8 @@ def cost_table(models: Mapping[str, nn.Module], x: Tensor, *, repeats: int = 20)
         raise ValueError("cost_table needs at least one network, the reference")
     if not is_whole(repeats) or repeats < 1:
         raise ValueError(f"repeats is a whole number of at least 1; got {repeats!r}")
+    for model in models.values():
+        flops(model, x)  # says what is wrong with x before anything is timed
     rows = []
     latency = _latencies(models, x, repeats)
     for name, model in models.items():
@@ -251,7 +253,7 @@ def _seconds_of_steps(model: nn.Module, data: Dataset, config: TrainConfig) -> f
         _wait(data.x_train)
         marks.append(time.perf_counter())
 
-    group = SingleModel(copy.deepcopy(model))
+    group = SingleModel(copied(model))
     fit(group, data, config, masks=None, start_step=0, data_seeds=[0], on_step=mark)
     return marks[-1] - marks[0]
 

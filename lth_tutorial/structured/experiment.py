@@ -6,7 +6,6 @@ trained network, or only from the shape of what is left of it.
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.networks.calls import copied
 from lth_tutorial.networks.initialization import reinitialize
 from lth_tutorial.pruning.masks import density
 from lth_tutorial.pruning.prune import SCOPES, LayerCollapseWarning, Scope, prune
@@ -98,7 +98,7 @@ def structured_experiment(
     models = [build(seed) for seed in seeds]
     all_units(unit_groups(models[0], x))  # refuses what cannot be pruned before training
     if set(arms) & set(BUDGET_OF):  # or drawn anew
-        reinitialize(copy.deepcopy(models[0]), 0)
+        reinitialize(copied(models[0]), 0)
     if workdir is not None:
         about = {
             "model": describe_model(models[0]), "data": data.fingerprint,
@@ -152,7 +152,7 @@ def _train_arm(
         configs: of training from scratch, and of fine-tuning.
     """
     small, densities = zip(*pruned, strict=True)
-    small, seeds = copy.deepcopy(small), [seed for _, seed in pairs]
+    small, seeds = [copied(each) for each in small], [seed for _, seed in pairs]
     train_config, finetune_config = configs
     if arm in CRITERION_OF:
         before = [evaluate(each, data).accuracy for each in small]

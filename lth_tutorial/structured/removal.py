@@ -7,7 +7,6 @@ columns that read it. `remove_units` cuts both out, and proves on an example tha
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
 import torch
@@ -15,12 +14,19 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_flatten
 
+from lth_tutorial.networks.calls import copied
 from lth_tutorial.networks.first_pass import taking
 from lth_tutorial.networks.transformer import Attention
-from lth_tutorial.pruning.masks import Mask, apply_mask_, dense_mask, weights_under
+from lth_tutorial.pruning.masks import (
+    Mask,
+    apply_mask_,
+    check_boolean,
+    dense_mask,
+    weights_under,
+)
 from lth_tutorial.runtime import choose
 from lth_tutorial.safety.arguments import checked
-from lth_tutorial.structured.units import UnitGroup, Units, row_dim, unit_groups
+from lth_tutorial.structured.units import UnitGroup, Units, check_groups, row_dim, unit_groups
 
 TOLERANCE = 1e-3
 """Largest difference of outputs that counts as rounding, as a share of the largest output."""
@@ -38,10 +44,13 @@ def unit_mask(model: nn.Module, units: Units, groups: Mapping[str, UnitGroup]) -
     check_units(units, groups)
     rows, columns, _ = _kept_parts(units, groups)
     mask = dense_mask(model)
+    check_groups(groups, dict(model.named_parameters(remove_duplicate=False)))
     for layer, kept in rows.items():
-        _by_rows(groups, layer, mask[f"{layer}.weight"])[~kept] = False
+        if not bool(kept.all()):  # of a pinned layer the weight may be no prunable one
+            _by_rows(groups, layer, mask[f"{layer}.weight"])[~kept] = False
     for layer, kept in columns.items():
-        _by_rows(groups, layer, mask[f"{layer}.weight"])[:, ~kept] = False
+        if not bool(kept.all()):
+            _by_rows(groups, layer, mask[f"{layer}.weight"])[:, ~kept] = False
     return mask
 
 
@@ -62,6 +71,8 @@ def kept_units(mask: Mask, groups: Mapping[str, UnitGroup]) -> Units:
         ValueError: if the mask is not structured: a unit is partly kept, or removed from one of
             several coupled layers. Names the layer and the unit.
     """
+    check_boolean(mask)
+    check_groups(groups, mask)
     units: Units = {}
     places = {name: i for i, name in enumerate(mask)}
     free = [group for group in groups.values() if not group.pinned]
@@ -151,7 +162,7 @@ def remove_units(model: nn.Module, units: Units | Mask, x: Tensor) -> nn.Module:
         units = kept_units(units, groups)
     check_units(units, groups)
     rows, columns, norms = _kept_parts(units, groups)
-    small = copy.deepcopy(model)
+    small = copied(model)
     for layer in {**rows, **columns, **norms}:
         module = small.get_submodule(layer)
         _cut(module, rows.get(layer), columns.get(layer), norms.get(layer))
@@ -193,7 +204,11 @@ def _row_name(kind: str | None, row: int) -> str:
 def _kept_parts(
     units: Units, groups: Mapping[str, UnitGroup]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-    """Return which rows, columns and batch-norm channels are kept, by layer, on the CPU."""
+    """Return which rows, columns and batch-norm channels are kept, by layer, on the CPU.
+
+    Raises:
+        ValueError: if a layer would keep none: one of several that share a group may have few.
+    """
     parts: tuple[dict, dict, dict] = ({}, {}, {})
     for name, group in groups.items():
         kept = units.get(name, torch.ones(group.size, dtype=torch.bool)).cpu()
@@ -201,6 +216,13 @@ def _kept_parts(
             for layer, index in table.items():
                 own = torch.where(index >= 0, kept[index], _ON)
                 part[layer] = part[layer] & own if layer in part else own
+    for what, part in zip(("outputs", "inputs", "channels"), parts, strict=True):
+        for layer, own in part.items():
+            if not bool(own.any()):
+                raise ValueError(
+                    f"this would remove all {len(own)} {what} of {layer}, and nothing would pass "
+                    f"through; keep other units of the groups that it belongs to"
+                )
     return parts
 
 
@@ -249,7 +271,7 @@ _LINEAR = ("out_features", "in_features")
 
 def _keep(module: nn.Module, name: str, kept: Tensor, dim: int) -> None:
     old = getattr(module, name, None)
-    if old is None:
+    if old is None or bool(kept.all()):  # a weight that other modules share stays theirs
         return
     new = old.detach().index_select(dim, kept.nonzero().flatten().to(old.device)).clone()
     if isinstance(old, nn.Parameter):
@@ -263,7 +285,7 @@ def _outputs(value) -> list[Tensor]:
 
 @torch.no_grad()
 def _prove(model: nn.Module, small: nn.Module, units: Units, groups, x: Tensor) -> None:
-    silenced = copy.deepcopy(model).eval()
+    silenced = copied(model).eval()
     silence_(silenced, units, groups)
     training = {name: module.training for name, module in small.named_modules()}
     with taking(model, x):

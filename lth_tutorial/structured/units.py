@@ -83,6 +83,7 @@ def unit_groups(model: nn.Module, x: Tensor) -> dict[str, UnitGroup]:
     check_stored(model, "unit_groups")
     trace = trace_units(model, x)
     _check_untied(model, {*trace.rows, *trace.columns, *trace.norms})
+    _pin_tied(model, trace)
     layers: dict[int, list[str]] = {}  # label that stands for a group, to its layers
     group_of = list(range(len(trace.parents)))
 
@@ -137,9 +138,11 @@ def unit_scores(
         group name to scores [units], for `prune` with `all_units(groups)`.
 
     Raises:
-        ValueError: for an unknown criterion, or "bn_scale" where a group has no batch norm.
+        ValueError: for an unknown criterion, "bn_scale" where a group has no batch norm, or groups
+            of another network.
     """
     choose("criterion", by, CRITERIA)
+    check_groups(groups, dict(model.named_parameters(remove_duplicate=False)))
     places = {name: i for i, (name, _) in enumerate(model.named_modules())}
     units = all_units({n: groups[n] for n in sorted(groups, key=lambda n: places.get(n, -1))})
     if by == "random":
@@ -213,9 +216,37 @@ def _is_along(index: Tensor, dim: int) -> bool:
     return bool((flat == flat[:, :1]).all())
 
 
+def check_groups(groups: Mapping[str, UnitGroup], weights: Mapping[str, Tensor]) -> None:
+    """Raise a ValueError unless groups of units are those of a network with these weights."""
+    for group in groups.values():
+        for layer, index in group.rows.items() if not group.pinned else ():
+            weight = weights.get(f"{layer}.weight")
+            dim = 1 if layer in group.transposed else 0
+            if weight is None or weight.ndim < 2 or weight.shape[dim] != len(index):
+                got = "no such layer" if weight is None else f"shape {tuple(weight.shape)}"
+                raise ValueError(
+                    f"these groups are of another network: they make {len(index)} outputs by "
+                    f"{layer}.weight, and here is {got}; unit_groups(model, x) finds its own"
+                )
+
+
 def row_dim(module: nn.Module) -> int:
     """Return which of the first two dimensions of a layer's weight holds its outputs."""
     return 1 if isinstance(module, _ConvTransposeNd) else 0
+
+
+def _pin_tied(model: nn.Module, trace: Trace) -> None:
+    """Pin the units that a layer makes or reads with a weight that is another module's as well."""
+    places: dict[int, list[tuple[str, str]]] = {}
+    for path, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            places.setdefault(id(parameter), []).append((path, name))
+    for shared in places.values():
+        for layer, name in shared:
+            other = next((".".join(each) for each in shared if each[0] != layer), None)
+            for table in (trace.rows, trace.columns, trace.norms) if other else ():
+                if layer in table:
+                    trace.pin(table[layer], f"{layer}.{name} is {other} as well, not to be cut")
 
 
 def _check_untied(model: nn.Module, seen: set[str]) -> None:

@@ -8,7 +8,6 @@ weights are inside: a file gives the same network again, or an error that says w
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lth_tutorial.networks.calls import copied
 from lth_tutorial.networks.layers import with_sign_activations
 from lth_tutorial.runtime import choose
 from lth_tutorial.safety.arguments import checked
@@ -150,7 +150,7 @@ def load_ticket(path: str | Path, model: nn.Module) -> nn.Module:
 
 def _network_in(raw: bytes, path: str, model: nn.Module) -> nn.Module:
     header, tensors = _ticket_in(raw, path)
-    network = copy.deepcopy(model)
+    network = copied(model)
     design = SupermaskConfig(**header["design"])
     if design.binary_activations:
         network = with_sign_activations(network)
@@ -178,7 +178,7 @@ def _network_in(raw: bytes, path: str, model: nn.Module) -> nn.Module:
 def _redraw(model: nn.Module, recipe: dict, expected: str) -> State:
     """Return the frozen weights of a recipe, on the CPU."""
     choose("initialisation", recipe["init"], INITIALIZATIONS)
-    drawn = copy.deepcopy(model).cpu()
+    drawn = copied(model).cpu()
     INITIALIZATIONS[recipe["init"]](drawn, recipe["seed"], keep=recipe["init_keep"])
     weights = {n: w.detach() for n, w in maskable_weights(drawn).items()}
     if state_hash(weights) != expected:

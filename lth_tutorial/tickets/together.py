@@ -9,7 +9,6 @@ that it has when it is trained alone, to floating-point tolerance.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 from torch import nn
 
 from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.networks.calls import copied
 from lth_tutorial.pruning.masks import Mask
 from lth_tutorial.runtime import tick
 from lth_tutorial.safety.files import remove_run
@@ -121,7 +121,7 @@ def _as_one_stack(
     keys = [(name, seed) for name, arm in arms.items() for seed in arm.masks]
     copies, masks = [], [arms[name].masks[seed] for name, seed in keys]
     for (name, seed), mask in zip(keys, masks, strict=True):
-        copies.append(copy.deepcopy(models[seed]))
+        copies.append(copied(models[seed]))
         rewind_(copies[-1], arms[name].starts[seed], mask)
     found = train_replicates(
         copies, data, config, data_seeds=[seed for _, seed in keys], masks=masks,

@@ -9,13 +9,13 @@ and masks are common.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from lth_tutorial.networks.calls import copied
 from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.groups import SingleModel, copy_into, may_be_random
 
@@ -75,7 +75,7 @@ class Branches:
     def __init__(self, models: Sequence[nn.Module], *, channels_last: bool = False) -> None:
         """Take networks that `can_branch`; they get their weights back at `write_back`."""
         self.models, self.size, self.channels_last = list(models), len(models), channels_last
-        copies = [copy.deepcopy(model) for model in self.models]
+        copies = [copied(model) for model in self.models]
         self.singles = [SingleModel(each) for each in copies]
         self.tensors = _shared(copies, channels_last)
         self.parameters = {

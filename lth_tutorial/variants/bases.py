@@ -9,7 +9,6 @@ Source: Alabdulmohsin et al. 2021 (the generalised lottery ticket hypothesis).
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -109,7 +108,7 @@ def from_basis(model: nn.Module) -> nn.Module:
     """Return a copy of the model with ordinary weights in place of coefficients."""
     # PyTorch's remove_parametrizations would take the weight from every copy of the module: they
     # share a class that was made for them.
-    plain = copy.deepcopy(model)
+    plain = copied(model)
     for module in list(plain.modules()):
         if not parametrize.is_parametrized(module):
             continue

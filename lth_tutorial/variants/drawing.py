@@ -7,7 +7,6 @@ epochs, each beside its controls, at equal budgets.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import torch
 from torch import nn
 
 from lth_tutorial.data.dataset import Dataset, generator_for
+from lth_tutorial.networks.calls import copied
 from lth_tutorial.pruning.masks import Mask, density
 from lth_tutorial.runtime import choose, progress_bar
 from lth_tutorial.safety.arguments import checked
@@ -111,7 +111,7 @@ def mask_histories(
     history: History, data: Dataset, fraction: float, *, by: str = "bn_scale"
 ) -> list[list[Mask]]:
     """Return for every seed the masks at the start of every epoch, as `early_bird` draws them."""
-    scratch = copy.deepcopy(history.models[0])
+    scratch = copied(history.models[0])
     score = scorer(scratch, data, by)
     found: list[list[Mask]] = [[] for _ in history.seeds]
     for epoch in range(history.epochs + 1):
