@@ -7,6 +7,7 @@ that two of them are the same to the bit.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +46,11 @@ def check_initialized(model: nn.Module) -> None:
 
 def tensors_of(model: nn.Module) -> State:
     """Return the tensors of a model's `state_dict()`, not copied."""
-    return {n: tensor for n, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
+    return _tensors(model.state_dict())
+
+
+def _tensors(state: Mapping[str, object]) -> State:
+    return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
 
 
 @checked
@@ -53,19 +58,38 @@ def load_state_(model: nn.Module, state: State) -> None:
     """Give the model the weights of a state, in place.
 
     As `model.load_state_dict(state)`, except that a module with an extra state that is no tensor
-    keeps its own.
+    keeps its own, and that a model which the state does not fit stays as it was.
+
+    Raises:
+        ValueError: if this is the state of another network; names the tensors.
     """
-    extra = {n: v for n, v in model.state_dict().items() if not isinstance(v, Tensor)}
-    model.load_state_dict(extra | state)
+    own = model.state_dict()
+    check_state(_tensors(state), _tensors(own), type(model).__name__)
+    model.load_state_dict({n: v for n, v in own.items() if not isinstance(v, Tensor)} | state)
+
+
+def check_state(state: State, own: State, model: str) -> None:
+    """Raise a ValueError unless a state has the names and the shapes of a model's own."""
+    odd = sorted(set(state) ^ set(own)) or [n for n in own if own[n].shape != state[n].shape]
+    if odd:
+        shapes = [
+            "none" if odd[0] not in each else str(tuple(each[odd[0]].shape))
+            for each in (state, own)
+        ]
+        raise ValueError(
+            f"the state is of another network than this {model}: {', '.join(odd[:5])}"
+            f"{' …' if odd[5:] else ''} differ; of {odd[0]} the state has shape {shapes[0]}, the "
+            f"model {shapes[1]}"
+        )
 
 
 @checked
 def state_hash(state: State) -> str:
-    """Return a SHA-256 digest of names, types, shapes and bits of a state.
+    """Return a SHA-256 digest of names, types, shapes and bits of a state's tensors.
 
     Equal digests mean bit-identical weights: the proof that a ticket was rewound.
     """
-    digest = hashlib.sha256()
+    digest, state = hashlib.sha256(), _tensors(state)
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

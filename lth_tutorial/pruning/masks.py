@@ -106,6 +106,19 @@ def check_mask(mask: Mask, weights: Mapping[str, Tensor]) -> None:
             )
 
 
+def check_fits(mask: Mask, state: Mapping[str, Tensor]) -> None:
+    """Raise unless a mask fits the weights of a state, which are real numbers.
+
+    Raises:
+        ValueError: naming the first entry that does not fit.
+        TypeError: if an entry of the mask is not a boolean tensor.
+    """
+    check_mask(mask, {name: state[name] for name in mask if name in state})
+    for name in mask:
+        if not state[name].is_floating_point():
+            raise ValueError(f"the weights {name} are real numbers; got {state[name].dtype}")
+
+
 def check_boolean(mask: Mask) -> None:
     """Raise a TypeError unless every entry is a boolean tensor, a ValueError if there is none."""
     if not mask:
@@ -165,6 +178,7 @@ def overlap(a: Mask, b: Mask) -> float:
         ValueError: if the masks belong to different networks.
     """
     check_mask(a, b)
+    check_boolean(b)
     both = sum(int((a[name] & b[name]).sum()) for name in a)
     either = sum(int((a[name] | b[name]).sum()) for name in a)
     return both / either if either else 1.0

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.arguments import checked, need_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +24,10 @@ MARKS = {
 MEASURED = ("live", "recorded, small", "recorded, large")
 """Where a verdict comes from: its chapter, while it ran, or a record, by its setting's size."""
 
+_SHOWN = (
+    "chapter", "claim", "source", "setting", "criterion", "effect", "verdict", "measured", "n",
+    "agree", "departs", "afterwards",
+)  # fmt: skip
 _STYLE = """
 .lth-claims{width:100%;border-collapse:collapse;table-layout:fixed;margin:1rem 0;color:inherit}
 .lth-claims th,.lth-claims td{padding:.5rem .6rem;text-align:left;vertical-align:top;
@@ -81,8 +85,13 @@ def verdicts(table: pd.DataFrame, *, filters: bool = False) -> VerdictTable:
         filters: put controls above it that choose rows by chapter, verdict and level (live or
             recorded). The pages of the book bring the script that they need. Without it they stay
             hidden, and every row shows.
+
+    Raises:
+        ValueError: if the table lacks a column that is shown.
     """
-    return VerdictTable(table, filters)
+    if len(table):
+        need_columns(table, _SHOWN, "a claims table")
+    return VerdictTable(table, filters and len(table) > 0)
 
 
 def mark(verdict: str) -> str:

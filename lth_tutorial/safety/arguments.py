@@ -25,6 +25,7 @@ from lth_tutorial.safety.kinds import (
     hint_for,
     hints,
     is_whole,
+    odd_entry,
     shown,
     usage,
 )
@@ -33,7 +34,7 @@ Function = typing.TypeVar("Function", bound=Callable)
 """Editors and type checkers see the function itself, not what was put round it."""
 
 
-_SEED = "is a whole number of at least 0", lambda value: value >= 0
+_SEED = "is a whole number of at least 0, and below 2⁶³", lambda value: 0 <= value < 2**63
 _COUNT = "is a whole number of at least 1", lambda value: value >= 1
 _ABOVE_0 = "is a number above 0, and finite", lambda value: 0 < value < math.inf
 _LENGTH = "is a number above 0", lambda value: value > 0
@@ -96,10 +97,11 @@ def check_kinds(function: Callable, values: typing.Mapping[str, object]) -> None
         if value is defaults(function)[name]:
             continue
         meant, is_allowed = _RANGES.get(name, ("", None)) if hint is not bool else ("", None)
-        if not fits(value, hint):
+        odd = odd_entry(value, hint, spelled)
+        if odd or not fits(value, hint):
             says_kind = meant and (hint in (int, float) or name in ("seeds", "data_seeds"))
             meant = meant if says_kind else f"is {described(hint, spelled)}"
-            more = hint_for(value, hint, name)
+            more = f", where {name}{odd}" if odd else hint_for(value, hint, name)
         elif is_allowed and _is_out_of_range(name, value, is_allowed):
             more = ""
         else:
@@ -154,7 +156,7 @@ def choose(kind: str, name: object, known: typing.Iterable[str]) -> str:
         ValueError: repeats `name`, lists what would work, and says which known name is nearest.
     """
     known = list(known)
-    if name in known:
+    if isinstance(name, str) and name in known:
         return str(name)
     nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""

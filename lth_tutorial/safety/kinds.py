@@ -13,6 +13,7 @@ import typing
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 _DICTIONARIES = {
@@ -30,6 +31,7 @@ _MAKERS = {
     "Tensor": "torch.as_tensor(…) makes one",
 }
 _LONGEST = 60
+_MAPPINGS = (collections.abc.Mapping, dict)
 
 
 @functools.cache
@@ -89,10 +91,10 @@ def fits(value: object, hint: object) -> bool:
     if origin is tuple and inside and inside[-1] is not Ellipsis:
         given = isinstance(value, (tuple, list)) and len(value) == len(inside)
         return given and all(map(fits, value, inside))
-    if origin in (collections.abc.Mapping, dict):
+    if origin in _MAPPINGS:
         if not isinstance(value, collections.abc.Mapping):
             return False
-        return not _is_plain(inside) or all(fits(each, inside[1]) for each in value.values())
+        return odd_entry(value, hint) is None
     if origin in (collections.abc.Sequence, collections.abc.Iterable, list, tuple):
         return _is_sequence_of(value, inside[0] if inside else object)
     plain = origin or hint
@@ -103,9 +105,37 @@ def fits(value: object, hint: object) -> bool:
     return isinstance(value, plain) if isinstance(plain, type) else True
 
 
-def _is_plain(inside: tuple) -> bool:
-    """Return whether the values of a mapping are numbers or texts."""
-    return len(inside) == 2 and inside[1] in (int, float, str)
+def odd_entry(value: object, hint: object, spelled: str = "") -> str | None:
+    """Return which entry of a mapping does not fit, "['a'] is …", or None if all do."""
+    if not isinstance(value, collections.abc.Mapping):
+        return None
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        hint = next((each for each in typing.get_args(hint) if typing.get_args(each)), None)
+    inside = typing.get_args(hint)
+    if typing.get_origin(hint) not in _MAPPINGS or len(inside) != 2:
+        return None
+    is_allowed = _ENTRIES.get(spelled.removesuffix(" | None"), lambda entry: True)
+    for key, entry in value.items():
+        if str(key).endswith("_extra_state"):  # of a module's get_extra_state(), whatever it is
+            continue
+        if not fits(entry, inside[1]):
+            kind = f" ({type(entry).__name__})" if isinstance(entry, (list, dict)) else ""
+            return f"[{key!r}] is {shown(entry)}{kind}"
+        if not is_allowed(entry):
+            return f"[{key!r}] is of {entry.dtype}, {entry.layout}"
+    return None
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    return tensor.layout is torch.strided
+
+
+def _are_scores(tensor: Tensor) -> bool:
+    return _is_dense(tensor) and tensor.dtype is not torch.bool and not tensor.is_complex()
+
+
+_ENTRIES = {"State": _is_dense, "Scores": _are_scores}
+"""Which tensors the values of a mapping may be, by the name of its type."""
 
 
 def _is_sequence_of(value: object, inside: object) -> bool:

@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lth_tutorial.safety.arguments import ArgumentError
+from lth_tutorial.safety.kinds import shown
+
 _BLOCK = 65_536
 
 
@@ -25,10 +28,14 @@ def top_k_mask(scores: Tensor, keep: float) -> Tensor:
         keep: share of the entries to keep, in (0, 1].
 
     Raises:
-        ValueError: for a `keep` out of range or so small that nothing is kept, or NaN scores.
+        ValueError: for a `keep` out of range or so small that nothing is kept, or scores that are
+            NaN or no tensor of numbers.
 
     Source: Ramanujan et al. 2020, section 4.
     """
+    if not isinstance(scores, Tensor) or not scores.is_floating_point():
+        got = scores.dtype if isinstance(scores, Tensor) else shown(scores)
+        raise ArgumentError(f"scores are a tensor of floating-point numbers; got {got}")
     count = kept_count(scores.numel(), keep)
     if bool(scores.isnan().any()):
         raise ValueError(f"{int(scores.isnan().sum())} of {scores.numel()} scores are NaN")
@@ -53,6 +60,8 @@ def kept_count(n: int, keep: float, name: str = "the layer") -> int:
     """
     check_keep(keep)
     count = round(keep * n)
+    if n == 0:
+        raise ValueError(f"there is nothing to choose from: no weight of {name} is left")
     if count == 0:
         raise ValueError(
             f"keep={keep!r} keeps none of the {n} weights of {name}: nothing would pass through "

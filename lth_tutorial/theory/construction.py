@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lth_tutorial.data.dataset import Dataset, generator_for
 from lth_tutorial.networks.architectures import kaiming_normal_, mlp
+from lth_tutorial.networks.first_pass import taking
 from lth_tutorial.pruning.masks import Mask, apply_mask_
 from lth_tutorial.runtime import choose, is_whole
 from lth_tutorial.safety.arguments import checked
@@ -227,11 +228,21 @@ def output_error(
     split and all outputs, at least 0: 0.01 is one percent.
 
     Raises:
-        ValueError: for an unknown split or an empty one.
+        ValueError: for an unknown split or an empty one, or networks that do not take the data or
+            have other outputs than each other.
     """
     batches = [data.normalize(part) for part in data.split(split)[0].split(1000)]
-    wanted = torch.cat([target(part) for part in batches]).double()
-    gap = torch.cat([model(part) for part in batches]).double() - wanted
+    outputs = []
+    for network in (target, model):
+        with taking(network, batches[0]):
+            outputs.append(torch.cat([network(part) for part in batches]).double())
+    wanted, got = outputs
+    if got.shape != wanted.shape:
+        raise ValueError(
+            f"for {len(got)} examples the model's outputs have shape {tuple(got.shape)} and the "
+            f"target's {tuple(wanted.shape)}"
+        )
+    gap = got - wanted
     unit = wanted.square().mean().sqrt()
     return (gap.square().mean().sqrt() / unit).item(), (gap.abs().max() / unit).item()
 

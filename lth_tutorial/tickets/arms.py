@@ -21,8 +21,9 @@ from lth_tutorial.networks.build import build_model
 from lth_tutorial.pruning.masks import Criterion, Mask, Scores, shuffle_within_layers
 from lth_tutorial.pruning.prune import prune_like
 from lth_tutorial.runtime import choose, is_whole, progress_bar
-from lth_tutorial.safety.arguments import at_least, checked
+from lth_tutorial.safety.arguments import ArgumentError, at_least, checked
 from lth_tutorial.safety.files import remove_run
+from lth_tutorial.safety.kinds import shown
 from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.states import State, load_state_, snapshot, state_hash
 from lth_tutorial.tickets.lottery import (
@@ -284,6 +285,11 @@ def model_builder(
 
     def build(seed: int) -> nn.Module:
         made = build_model(model, seed=seed, data=data) if isinstance(model, str) else model(seed)
+        if not isinstance(made, nn.Module):
+            raise ArgumentError(
+                f"model is a name or a function from a seed to a module; of seed {seed} it gives "
+                f"{shown(made)}"
+            )
         return made.to(data.device)
 
     return build

@@ -210,7 +210,7 @@ def _check_design(arms, seeds, densities) -> tuple[list[str], list[int], list[fl
     arms = [arms] if isinstance(arms, str) else list(arms)
     seeds, densities = list(seeds), list(densities)
     for arm in arms:
-        method, slash, check = arm.partition("/")
+        method, slash, check = str(arm).partition("/")
         choose("method", method, METHODS)
         if slash:
             choose("check", check, CHECKS)

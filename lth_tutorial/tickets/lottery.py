@@ -26,6 +26,7 @@ from lth_tutorial.pruning.masks import (
     density,
     in_order_of,
     masked_state,
+    weights_under,
 )
 from lth_tutorial.pruning.prune import check_fractions, prune
 from lth_tutorial.runtime import progress_bar
@@ -125,7 +126,12 @@ def iterative_magnitude_pruning(
 
 @checked
 def rewind_(model: nn.Module, start: State, mask: Mask) -> None:
-    """Put the model back to the weights of a snapshot, pruned weights zero, in place."""
+    """Put the model back to the weights of a snapshot, pruned weights zero, in place.
+
+    Raises:
+        ValueError, TypeError: if the mask or the snapshot does not fit; nothing is changed then.
+    """
+    weights_under(model, mask)
     load_state_(model, start)
     apply_mask_(model, mask)
 

@@ -148,8 +148,13 @@ def adversarial_examples(
         start: where to start instead, in the data's units; it is put within `eps` and the range.
 
     Raises:
-        ValueError: for an attack that does not fit data or model.
+        ValueError: for an attack that does not fit data or model, or examples that do not fit.
     """
+    if x.shape[1:] != data.shape or y.shape != x.shape[:1] or x.ndim == 0:
+        raise ValueError(
+            f"x are examples of shape [batch, {', '.join(map(str, data.shape))}] ({data.name}) and "
+            f"y their labels [batch]; got {tuple(x.shape)} and {tuple(y.shape)}"
+        )
     group = SingleModel(model)
     check_attack(attack, group, data)
     box = Box.of(attack, data)

@@ -13,6 +13,8 @@ from typing import Literal
 
 from lth_tutorial.pruning.prune import Scope, check_fraction
 from lth_tutorial.runtime import choose, is_number, is_whole
+from lth_tutorial.safety.arguments import ArgumentError
+from lth_tutorial.safety.kinds import shown
 from lth_tutorial.training.attacks import Attack
 
 
@@ -43,7 +45,8 @@ class Removal:
         for name in ("ramp", "every"):
             value = getattr(self, name)
             _require(is_whole(value) and value >= 1, name, value, "at least 1")
-        _require(self.power in (1, 2, 3), "power", self.power, "1, 2 or 3")
+        good = is_whole(self.power) and self.power in (1, 2, 3)
+        _require(good, "power", self.power, "1, 2 or 3")
 
     def strength(self, step: int) -> float:
         """Return λ at an optimiser step, counted from 0."""
@@ -178,6 +181,8 @@ class IMPConfig:
 
 def learning_rate(config: TrainConfig, step: int) -> float:
     """Return the learning rate of an optimiser step, counted from 0."""
+    if not isinstance(config, TrainConfig):
+        raise ArgumentError(f"config is a TrainConfig; got {shown(config)}")
     if not is_whole(step) or step < 0:
         raise ValueError(f"step is a whole number of at least 0; got {step!r}")
     if step < config.warmup_steps:

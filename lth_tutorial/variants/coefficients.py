@@ -14,7 +14,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from lth_tutorial.pruning.masks import Mask, check_mask
+from lth_tutorial.pruning.masks import Mask, check_boolean, check_fits
 from lth_tutorial.pruning.ranking import best
 from lth_tutorial.runtime import choose
 from lth_tutorial.safety.arguments import checked
@@ -54,7 +54,13 @@ def stored_numbers(mask: Mask, bases: Mapping[str, Basis]) -> Stored:
     Args:
         mask: of the coefficients.
         bases: by the names of the weights, as for `in_basis`.
+
+    Raises:
+        ValueError: if this is no mask, or a basis is of a weight that it does not name.
     """
+    check_boolean(mask)
+    for name in bases:
+        choose("weight in bases:", name, map(weight_name, mask))
     basis = 0
     for name, kept in mask.items():
         own = bases.get(weight_name(name), Basis())
@@ -99,7 +105,7 @@ def prune_groups(
         ValueError: for a fraction out of range, one that leaves a layer nothing, an unknown layer,
             or a mask that does not fit.
     """
-    check_mask(mask, {name: coefficients[name] for name in mask if name in coefficients})
+    check_fits(mask, coefficients)
     shares = fraction if isinstance(fraction, Mapping) else dict.fromkeys(mask, fraction)
     for name in shares:
         choose("layer in fraction:", name, mask)

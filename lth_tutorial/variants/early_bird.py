@@ -9,7 +9,6 @@ the three ways to train on.
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -22,7 +21,8 @@ from torch import nn
 from lth_tutorial.criteria.weights import magnitude_scores
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.networks.build import reinitialize
-from lth_tutorial.pruning.masks import Mask, Scores, dense_mask
+from lth_tutorial.networks.calls import copied
+from lth_tutorial.pruning.masks import Mask, Scores, check_boolean, check_mask, dense_mask, density
 from lth_tutorial.pruning.prune import LayerCollapseWarning
 from lth_tutorial.runtime import choose, is_whole, progress_bar
 from lth_tutorial.safety.arguments import checked
@@ -81,11 +81,14 @@ def draw_mask(scores: Scores, fraction: float) -> Mask:
     more goes than that, and with equal scores many more: where all are equal, nothing is kept.
 
     Raises:
-        ValueError: for a fraction outside [0, 1).
+        ValueError: for a fraction outside [0, 1), no scores, or scores that are NaN.
 
     Source: You et al. 2020, section 3.1; the strict inequality is that of the authors' code.
     """
     check_drawn(fraction)
+    broken = [name for name, values in scores.items() if bool(values.isnan().any())]
+    if broken or not scores:
+        raise ValueError(f"scores are numbers; got {f'NaN in {broken}' if broken else 'none'}")
     every = torch.cat([values.flatten() for values in scores.values()])
     threshold = every.sort().values[int(fraction * len(every))]
     return {name: values > threshold for name, values in scores.items()}
@@ -103,16 +106,25 @@ def mask_distance(a: Mask, b: Mask) -> float:
 
     Two unrelated masks that each remove the share p differ in 2p(1 − p) of the places: compare
     with `unrelated_distance`.
+
+    Raises:
+        ValueError: if the masks belong to different networks.
     """
+    check_mask(a, b)
+    check_boolean(b)
     differing = sum(int((a[name] != b[name]).sum()) for name in a)
     return differing / sum(kept.numel() for kept in a.values())
 
 
 @checked
 def unrelated_distance(a: Mask, b: Mask) -> float:
-    """Return the expected distance of two masks that keep as much as these, but at random."""
-    n = sum(kept.numel() for kept in a.values())
-    share_a, share_b = (sum(int(kept.sum()) for kept in mask.values()) / n for mask in (a, b))
+    """Return the expected distance of two masks that keep as much as these, but at random.
+
+    Raises:
+        ValueError: if the masks belong to different networks.
+    """
+    check_mask(a, b)
+    share_a, share_b = density(a), density(b)
     return share_a * (1 - share_b) + share_b * (1 - share_a)
 
 
@@ -251,14 +263,14 @@ def train_on(
     if structured:
         weights = unit_mask(model, ticket.mask, unit_groups(model, x))
     if how == "momentum":
-        network = copy.deepcopy(model)
+        network = copied(model)
         load_state_(network, ticket.start)
         (result,) = train_masked_from(
             [network], data, config, [weights], step=ticket.step, data_seeds=[data_seed]
         )
         small = remove_units(network, ticket.mask, x) if structured else network
         return small, result
-    small = remove_units(model, ticket.mask, x) if structured else copy.deepcopy(model)
+    small = remove_units(model, ticket.mask, x) if structured else copied(model)
     if how == "reinit":
         reinitialize(small, seed + OTHER_INITIALIZATION)
     mask = None if structured else weights

@@ -238,8 +238,11 @@ def connected_units(mask: Mask) -> dict[str, float]:
     """Return the share of every layer's units that keep an input *and* are kept by the next layer.
 
     The units of the last layer need an input only. Sifting stops when a layer falls below 20 %.
+
+    Raises:
+        ValueError: if a layer's mask is no matrix [units, inputs].
     """
-    check_boolean(mask)
+    check_matrices(mask)
     layers = list(mask.items())
     shares = {}
     for i, (name, kept) in enumerate(layers):
@@ -248,3 +251,14 @@ def connected_units(mask: Mask) -> dict[str, float]:
             alive = alive & layers[i + 1][1][:, : len(kept)].any(dim=0)
         shares[name] = float(alive.double().mean())
     return shares
+
+
+def check_matrices(mask: Mask) -> None:
+    """Raise a ValueError unless a mask is that of fully connected layers."""
+    check_boolean(mask)
+    for name, kept in mask.items():
+        if kept.ndim != 2:
+            raise ValueError(
+                f"{name} has shape {tuple(kept.shape)}; the mask of a fully connected layer is a "
+                f"matrix [units, inputs]"
+            )

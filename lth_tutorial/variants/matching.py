@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lth_tutorial.pruning.masks import Mask, check_mask, overlap
+from lth_tutorial.pruning.masks import Mask, check_boolean, check_mask, overlap
 from lth_tutorial.safety.arguments import checked
 from lth_tutorial.variants.locality import shuffle_units
 
@@ -39,6 +39,7 @@ def match_units(a: Mask, b: Mask) -> Mask:
     from scipy.optimize import linear_sum_assignment
 
     check_mask(b, a)
+    check_boolean(a)
     order: Tensor | None = None
     matched, names = {}, list(a)
     for name in names:
@@ -67,6 +68,7 @@ def _columns(kept: Tensor, order: Tensor) -> Tensor:
 @checked
 def shuffled_layers(mask: Mask, seed: int) -> Mask:
     """Return masks shuffled over units, layer by layer, every row and column with its counts."""
+    check_boolean(mask)
     return {
         name: shuffle_units(kept, 1_000 * seed + i) for i, (name, kept) in enumerate(mask.items())
     }

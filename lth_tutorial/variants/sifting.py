@@ -27,6 +27,7 @@ from lth_tutorial.training.checkpoints import within
 from lth_tutorial.training.config import IMPConfig, TrainConfig
 from lth_tutorial.variants.locality import (
     as_images,
+    check_matrices,
     connected_units,
     first_layer,
     neighbour_share,
@@ -110,7 +111,12 @@ def small_convolution(data: Dataset, seed: int) -> nn.Sequential:
 
 @checked
 def count_biases(mask: Mask) -> int:
-    """Return how many biases the mask of a `sifting_network` keeps."""
+    """Return how many biases the mask of a `sifting_network` keeps.
+
+    Raises:
+        ValueError: if a layer's mask is no matrix [units, inputs and a bias].
+    """
+    check_matrices(mask)
     return sum(int(kept[:, -1].sum()) for kept in mask.values())
 
 
