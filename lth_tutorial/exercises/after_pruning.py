@@ -81,6 +81,8 @@ def rates_after_pruning(
                     raise NothingReturned
                 if given != schedule:
                     return "your function changed the schedule it was given: return a new list"
+                if getattr(new, "ndim", 1) != 1:
+                    return f"return a list, one rate per step; got the shape {tuple(new.shape)}"
                 try:
                     new = [as_number(rate) for rate in new]
                 except TypeError:
@@ -137,7 +139,12 @@ def matching_test(
 
     def check(call: Callable) -> str | None:
         for pruned, dense, margin, expected, idea in _CASES:
-            new = call(list(pruned), list(dense), margin)
+            given = list(pruned), list(dense)
+            new = call(*given, margin)
+            if given != (list(pruned), list(dense)):
+                return "your function changed the accuracies it was given: it only reads them"
+            if new is None and len(pruned) < 3:
+                return f"{idea}: the answer is False, not None"
             if new is None:
                 raise NothingReturned
             if as_truth(new) is None:
@@ -186,12 +193,17 @@ _CASES = (
      "equal accuracies match: the interval of the difference is the point 0, above −margin"),
     ((0.968, 0.968, 0.968, 0.968), (0.97, 0.97, 0.97, 0.97), 0.005, True,
      "the margin counts, in the same unit: 0.2 points below the dense network are within 0.5"),
+    ((0.496, 0.496, 0.496, 0.496), (0.5, 0.5, 0.5, 0.5), 0.005, True,
+     "the margin is a difference of accuracies, not a share of the dense network's"),
     ((0.90, 0.91, 0.90, 0.91), (0.97, 0.97, 0.98, 0.97), 0.005, False,
      "seven points below the dense network is not within the margin"),
     ((0.972, 0.952, 0.912, 0.992), (0.973, 0.953, 0.913, 0.993), 0.005, True,
      "pair by seed: seeds differ by points, pruned and dense of one seed by a tenth of a point"),
     ((0.99, 0.94, 0.99, 0.94), (0.965, 0.965, 0.965, 0.965), 0.005, False,
      "the *whole interval* has to lie above −margin, not the mean alone"),
+    ((0.99, 0.95, 0.97, 0.96), (0.95, 0.99, 0.96, 0.97), 0.005, False,
+     "pair by seed, in the order that is given: sorted, these two look alike, but seed by seed "
+     "they differ by up to four points"),
     ((0.97, 0.97), (0.97, 0.97), 0.005, False,
      "with fewer than three seeds nothing is decided, however close the numbers are"),
     # The margin lies at 4.0 standard errors: below Student's 4.30 for n = 3, above the factor of
@@ -210,4 +222,6 @@ _CASES = (
      "with n = 10 the interval reaches 2.26 standard errors, not 1.96 or 2"),
     ((0.99, 0.985, 0.99, 0.99), (0.97, 0.97, 0.97, 0.97), 0.005, True,
      "better than the dense network matches too: the test is one-sided"),
+    ((0.97, 0.97, 0.97, 0.95), (0.97, 0.97, 0.97, 0.97), 0.018, False,
+     "the middle of the interval is the *mean* difference, here half a point below zero"),
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 import torch
@@ -11,6 +12,7 @@ from lth_tutorial.exercises.outcome import (
     OPEN,
     Check,
     NothingReturned,
+    as_tensor,
     close,
     guarded,
     is_open,
@@ -24,8 +26,11 @@ def kept_by_hand(answer: Sequence[int] | None = None) -> Check:
     """Check which of six weights with scores 0.3, −0.9, 0.1, 0.5, −0.2, 0.4 half are kept."""
     if is_open(answer):
         return OPEN
+    if isinstance(answer, str) and not re.search(r"[^\d\s,;()\[\]{}]", answer):
+        answer = re.findall(r"\d", answer)  # "1, 3, 5", or the mask "010101"
     try:
         given = answer.tolist() if hasattr(answer, "tolist") else list(answer)
+        given = [int(i) if isinstance(i, str) else i for i in given]
         if len(given) == len(_SCORES) and all(i in (0, 1) for i in given):
             given = [i for i, kept in enumerate(given) if kept]  # a mask says the same
         if any(float(i) != int(i) for i in given):
@@ -43,6 +48,10 @@ def kept_by_hand(answer: Sequence[int] | None = None) -> Check:
         return Check(False, "places are counted from 0")
     if len(set(places)) != 3:
         return Check(False, f"half of six weights are three; got {len(set(places))}")
+    if len(places) > 3:
+        return Check(False, "a place is kept or not: name each of them once")
+    if not all(0 <= i < len(_SCORES) for i in places):
+        return Check(False, f"places are counted from 0 to {len(_SCORES) - 1}; got {places}")
     return Check(False, "those are not the three largest magnitudes")
 
 
@@ -61,6 +70,7 @@ def edge_popup_mask(fn: Callable[[Tensor, float], Tensor] | None = None) -> Chec
             (torch.randn(4, 9, generator=torch.Generator().manual_seed(1)), 0.7, "count"),
             (torch.randn(3, 3, generator=torch.Generator().manual_seed(2)), 0.3, "rounding"),
             (torch.tensor([0.5, -0.5, 0.5, 0.5, 0.1]), 0.4, "ties"),
+            (torch.tensor([[0.5, -0.5, 0.1], [0.5, 0.9, 0.5]]), 0.5, "ties"),
         ]
         for scores, keep, kind in cases:
             given = scores.clone()
@@ -86,17 +96,28 @@ def _mask_problem(mask: Tensor, scores: Tensor, keep: float, kind: str) -> str |
     if kept != count:
         if kind == "ties":
             return f"with ties a threshold keeps all equal scores or none: {kept}, not {count}"
-        if abs(kept - (scores.numel() - count)) <= 1:
+        if abs(kept - (scores.numel() - count)) <= 1 < abs(kept - count):
             return "keep is the share that is *kept*, not the share that is removed"
-        rule = ": round(keep * n) are kept, not rounded down or up" if kind == "rounding" else ""
+        if scores.ndim > 1 and _by_lines(mask):
+            return "the ranking is over the whole layer, not within each row or column"
+        rule = ": round(keep * n) are kept; `round` takes the nearest, of two the *even* number"
+        rule = rule if abs(kept - count) == 1 and kind in ("count", "rounding") else ""
         return f"{count} of {scores.numel()} weights are kept at keep={keep}; got {kept}{rule}"
     if kind == "sign":
         return "scores are ranked by magnitude: a very negative score is as good as a positive one"
     if kind == "ties":
-        return "of equal scores the first ones are kept, so that the mask is always the same"
-    if scores.ndim > 1 and len(set(mask.sum(dim=1).tolist())) == 1:
-        return "the ranking is over the whole layer, not within each row"
+        return (
+            "of equal scores the first ones are kept, row by row, so that the mask is always the "
+            "same"
+        )
+    if scores.ndim > 1 and _by_lines(mask):
+        return "the ranking is over the whole layer, not within each row or column"
     return "the kept weights are not those with the largest |score|"
+
+
+def _by_lines(mask: Tensor) -> bool:
+    """Return whether all rows keep the same number, or all columns."""
+    return any(len(set(mask.sum(dim).tolist())) == 1 for dim in (0, 1))
 
 
 def score_gradient(fn: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None) -> Check:
@@ -119,7 +140,8 @@ def score_gradient(fn: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None)
             torch.equal(a, b) for a, b in zip(copies, (weight, scores, upstream), strict=True)
         ):
             return "your function changed its input in place: return a new tensor"
-        if not isinstance(given, Tensor) or given.shape != weight.shape:
+        given = as_tensor(given)
+        if given is None or given.shape != weight.shape:
             return f"the gradient is a tensor of the scores' shape, {tuple(weight.shape)}"
         return _gradient_problem(given, weight, scores, upstream)
 
@@ -143,6 +165,8 @@ def _gradient_problem(given, weight, scores, upstream) -> str | None:
         return "scores are ranked by |score|, and the derivative of |s| is sign(s)"
     if same(upstream) or same(upstream * scores.sign()):
         return "the product is weight × mask: by the chain rule the weight is a factor"
+    if same(weight * scores.sign()):
+        return "by the chain rule the gradient that comes from above, `upstream`, is a factor"
     if same(-right):
         return "this is the negative gradient; the optimiser takes care of the direction"
     return "with the mask replaced by |s| the layer computes weight × |s|: differentiate that"

@@ -148,6 +148,69 @@ def drops_a_step(schedule, way, k):
     return rates(schedule, way, k)[:-1]
 
 
+def forgets_fine_tuning(schedule, way, k):
+    if way != "fine_tune":
+        return schedule[k:]
+
+
+def takes_from_the_end(schedule, way, k):
+    rates_ = rates(schedule, way, k)
+    return rates_ if way == "fine_tune" else [schedule.pop() for _ in rates_][::-1]
+
+
+class Rates:
+    """Rates one by one, whatever else is asked."""
+
+    def __call__(self, schedule, way, k, *, warm_up=0):
+        for step in range(k, len(schedule)):
+            yield schedule[-1 if way.startswith("fine") else step]
+
+
+def of_differences(low):
+    """Return a test of matching with its own lower end of the interval."""
+
+    def test(pruned, dense, margin):
+        return len(pruned) >= 3 and bool(low(np.array(pruned), np.array(dense)) > -margin)
+
+    return test
+
+
+def half_width(d):
+    return student(len(d)) * np.std(d, ddof=1) / math.sqrt(len(d))
+
+
+def around_the_median(a, b):
+    return np.median(a - b) - half_width(a - b)
+
+
+def of_ratios(a, b):
+    return (a / b - 1).mean() - half_width(a / b - 1)
+
+
+def a_share_of_the_dense(pruned, dense, margin):
+    return matches(pruned, dense, margin * sum(dense) / len(dense))
+
+
+def in_another_order(pruned, dense, margin):
+    return matches(sorted(pruned), sorted(dense), margin)
+
+
+def sorts_in_place(pruned, dense, margin):
+    pruned.sort()
+    return matches(pruned, dense, margin)
+
+
+def nothing_for_two(pruned, dense, margin):
+    return matches(pruned, dense, margin) if len(pruned) > 2 else None
+
+
+def by_a_one_sided_test(pruned, dense, margin):
+    d = np.subtract(pruned, dense) + margin
+    if len(d) < 3 or d.std() < 1e-12:
+        return bool(len(d) > 2 and d.mean() > 0)
+    return bool(stats.ttest_1samp(d, 0, alternative="greater").pvalue < 0.025)
+
+
 WRONG = {
     "total_steps": [
         (5 * 61_000, "dense network has to be trained first"),
@@ -185,6 +248,10 @@ WRONG = {
         (one_step_late, "*at* step k"),
         (drops_a_step, "budgets are equal"),
         (lambda s, way, k: s[-1], "return a list"),
+        (forgets_fine_tuning, "every branch"),
+        (takes_from_the_end, "changed the schedule"),
+        (lambda *a: np.array(rates(*a))[:, None], "one rate per step", "(5, 1)"),
+        (lambda s, way, k: s[k:][::-1], "rates should be"),
     ],
     "matching_test": [
         (mean_only, "*whole interval*"),
@@ -200,7 +267,7 @@ WRONG = {
         (more_than_three, "n = 3"),
         (in_points, "in the same unit"),
         (not_significantly_different, "margin"),
-        (spoiling, "seven points"),
+        (spoiling, "changed the accuracies"),
         (lambda a, b, m: "yes", "True or False"),
         (matching(lambda n: stats.t.ppf(0.95, n - 1)), "*each* side", "two-sided"),
         (matching(student, root=lambda n: 1.0), "√n"),
@@ -211,6 +278,13 @@ WRONG = {
         (matching(lambda n: 3.0), "each* side"),
         (matching(lambda n: 4.303), "the factor falls as n grows"),
         (matching(lambda n: stats.t.ppf(0.995, n - 1)), "no further"),
+        (of_differences(around_the_median), "*mean* difference"),
+        (of_differences(of_ratios), "not a share of the dense network's"),
+        (a_share_of_the_dense, "not a share of the dense network's"),
+        (in_another_order, "in the order that is given"),
+        (sorts_in_place, "changed the accuracies"),
+        (nothing_for_two, "False, not None"),
+        (lambda a, b, m: 2 * matches(a, b, m), "True or False"),
     ],
 }
 
@@ -228,12 +302,14 @@ RIGHT = {
         lambda *a: np.array(rates(*a), dtype=np.float32),
         lambda *a: torch.tensor(rates(*a)),
         lambda *a: tuple(rates(*a)),
+        Rates(),
     ],
     "matching_test": [
         matches,
         matching(student),
         by_scipy,
         by_torch,
+        by_a_one_sided_test,
         lambda *a: np.bool_(matches(*a)),
     ],
 }

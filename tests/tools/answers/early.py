@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from fractions import Fraction
 
@@ -61,6 +62,54 @@ def chosen(val, test):
     return test[torch.arange(len(val)), val.argmax(dim=1)]
 
 
+def with_thresholds(threshold):
+    """Return the rule with another threshold for the masks."""
+
+    def drawn(scores):
+        masks = [s > threshold(s) for s in scores]
+        for epoch in range(4, len(masks)):
+            last = masks[epoch - 4 : epoch + 1]
+            if all((last[-1] != m).sum() * 10 <= len(m) and m.any() for m in last):
+                return epoch
+
+    return drawn
+
+
+def compared(pairs):
+    """Return the rule with other pairs of masks to compare."""
+
+    def drawn(scores):
+        masks = masks_of(scores)
+        for epoch in range(4, len(masks)):
+            last = masks[epoch - 4 : epoch + 1]
+            near = all((a != b).sum() * 10 <= len(a) for a, b in pairs(last))
+            if near and all(mask.any() for mask in last):
+                return epoch
+
+    return drawn
+
+
+def empties(scores):
+    epoch = rule(scores)
+    scores.clear()
+    return epoch
+
+
+def by_sets(scores):
+    kept = []
+    for epoch, values in enumerate(scores):
+        ranked = sorted(values.tolist())
+        kept.append({i for i, v in enumerate(values.tolist()) if v > ranked[len(ranked) // 2]})
+        *older, newest = kept[-5:]
+        far = [len(newest ^ mask) for mask in older]
+        if len(older) == 4 and all(kept[-5:]) and max(far) <= len(values) / 10:
+            return float(epoch)
+
+
+def helped_by_the_test(val, test):
+    return test[torch.arange(len(val)), (val + test).argmax(dim=1)]
+
+
 WRONG = {
     "chance_ratio": [
         (0.05, "forgets"),
@@ -76,6 +125,9 @@ WRONG = {
         ("half", "a number in [0, 1]"),
         (math.sqrt(0.9), "*both*"),
         ([0.05, 0.95], "a number in [0, 1]"),
+        (0.0522, "differ by 0.099"),
+        (1 / 18, "differ by 0.105"),
+        ("5.28 %", "a number in [0, 1]"),
     ],
     "stopping_rule": [
         (lambda s: rule(s, near=lambda d: d < 0.1 - 1e-6), "*at most*"),
@@ -90,6 +142,17 @@ WRONG = {
         (lambda s: "soon", "a whole number"),
         (lambda s: [v.zero_() for v in s] and 3, "changed the scores"),
         (lambda s: masks_of(s), "a whole number"),
+        (with_thresholds(torch.median), "n // 2"),
+        (with_thresholds(lambda s: s.quantile(0.5)), "n // 2"),
+        (with_thresholds(torch.mean), "not their mean"),
+        (compared(lambda last: [(last[0], mask) for mask in last]), "not the oldest"),
+        (compared(lambda last: itertools.combinations(last, 2)), "further from one another"),
+        (lambda s: rule(s, near=lambda d: d <= 0.1), "compare counts"),
+        (lambda s: (e := rule(s)) and e - 4, "not at the oldest"),
+        (lambda s: rule(s) or 0, "None, not 0"),
+        (empties, "changed the scores"),
+        (lambda s: torch.tensor([1, 2]), "a whole number"),
+        (lambda s: True, "a whole number"),
     ],
     "honest_selection": [
         (lambda val, test: test.amax(dim=1), "best *test* accuracy"),
@@ -105,6 +168,9 @@ WRONG = {
         (lambda val, test: test, "one accuracy per run"),
         (lambda val, test: chosen(val, test.mul_(2)), "changed the accuracies"),
         (lambda val, test: "the best", "one accuracy per run"),
+        (helped_by_the_test, "had a say"),
+        (lambda val, test: test[:, val.argmax(dim=1)], "of its own", "(3, 3)"),
+        (lambda val, test: 100 * chosen(val, test), "at its chosen epoch"),
     ],
 }
 
@@ -122,10 +188,14 @@ RIGHT = {
         by_numpy,
         by_the_package,
         lambda s: (e := rule(s)) and torch.tensor(e),
+        lambda s: (e := rule(s)) and np.int64(e),
+        by_sets,
+        with_thresholds(lambda s: s.sort().values[len(s) // 2]),
     ],
     "honest_selection": [
         chosen,
         lambda val, test: test.gather(1, val.argmax(1, keepdim=True)).squeeze(1),
+        lambda val, test: (t[v.argmax()] for v, t in zip(val, test, strict=True)),
         lambda val, test: [float(t[int(v.argmax())]) for v, t in zip(val, test, strict=True)],
         lambda val, test: np.take_along_axis(test.numpy(), val.numpy().argmax(1)[:, None], axis=1)[
             :, 0

@@ -70,6 +70,26 @@ def overwrites(weight, scores, upstream):
     return upstream.mul_(weight).mul_(scores.sign())
 
 
+def column_by_column(scores, keep):
+    return row_by_row(scores.T, keep).T if scores.ndim > 1 else by_rank(scores, keep)
+
+
+def columns_first(scores, keep):
+    return by_rank(scores.T.contiguous(), keep).T if scores.ndim > 1 else by_rank(scores, keep)
+
+
+def ties_to_the_last(scores, keep):
+    kept = torch.zeros(scores.numel(), dtype=torch.bool)
+    order = scores.abs().flatten().argsort(stable=True)
+    kept[order[len(kept) - round(keep * len(kept)) :]] = True
+    return kept.view_as(scores)
+
+
+def only_flat(scores, keep):
+    if scores.ndim == 1:
+        return by_rank(scores, keep)
+
+
 WRONG = {
     "kept_by_hand": [
         ([0, 3, 5], "*magnitudes*"),
@@ -86,6 +106,10 @@ WRONG = {
         ([0.9, 0.5, 0.4], "*places*"),
         ("b, d, f", "list of places"),
         ([], "half of six weights are three"),
+        ([1, 3, 5, 5], "each of them once"),
+        ([1, 3, 6], "from 0 to 5"),
+        ("0, 3, 5", "*magnitudes*"),
+        ("101010", "left out"),
     ],
     "edge_popup_mask": [
         (lambda scores, keep: lt.top_k_mask(scores, keep).bool(), "magnitude"),
@@ -102,6 +126,16 @@ WRONG = {
         (lambda scores, keep: by_rank(scores, keep).flatten(), "shape"),
         (lambda scores, keep: by_rank(scores, keep).tolist(), "boolean tensor"),
         (lambda scores, keep: by_rank(scores, keep) * scores, "boolean"),
+        (rounded(lambda x: math.floor(x + 0.5)), "*even*"),
+        (
+            lambda s, keep: by_rank(s, (s.numel() - round((1 - keep) * s.numel())) / s.numel()),
+            "even",
+        ),
+        (column_by_column, "row or column"),
+        (columns_first, "row by row"),
+        (ties_to_the_last, "first ones"),
+        (only_flat, "every branch"),
+        (lambda scores, keep: scores.abs() > keep, "weights are kept"),
     ],
     "score_gradient": [
         (lambda w, s, g: g * w * s.sign() * (s.abs() > s.abs().median()), "pop up again"),
@@ -114,7 +148,9 @@ WRONG = {
         (lambda w, s, g: g * s.sign(), "chain rule"),
         (lambda w, s, g: g * w * (s.abs() > s.abs().median()), "pop up again"),
         (overwrites, "in place"),
-        (lambda w, s, g: (g * w * s.sign()).tolist(), "tensor of the scores"),
+        (lambda w, s, g: w * s.sign(), "comes from above"),
+        (lambda w, s, g: g * w * s.sign() * s.abs(), "weight × |s|"),
+        (lambda w, s, g: g * w.sign() * s.sign(), "weight × |s|"),
     ],
 }
 
@@ -128,6 +164,10 @@ RIGHT = {
         np.array([3, 1, 5]),
         [False, True, False, True, False, True],
         [0, 1, 0, 1, 0, 1],
+        "1, 3, 5",
+        "[1, 3, 5]",
+        "010101",
+        {1: 0.9, 3: 0.5, 5: 0.4},
         np.array([False, True, False, True, False, True]),
         torch.tensor([False, True, False, True, False, True]),
     ],
@@ -141,6 +181,8 @@ RIGHT = {
         lambda weight, scores, upstream: upstream * weight * scores.sign(),
         by_autograd,
         through_the_magnitude,
+        lambda w, s, g: (g * w * s.sign()).tolist(),
+        lambda w, s, g: g.numpy() * w.numpy() * np.sign(s.numpy()),
         lambda w, s, g: torch.where(s > 0, g * w, -g * w).double(),
     ],
 }
