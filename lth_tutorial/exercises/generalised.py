@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from lth_tutorial.exercises.outcome import (
     Check,
     NothingReturned,
     as_number,
+    as_tensor,
     close,
     guarded,
     is_open,
@@ -39,6 +40,12 @@ _TYPICAL = {
     KEPT + (ROWS + COLUMNS) * (OUTPUTS + INPUTS): (
         "a vector belongs to one side: 100 entries on the outputs' side, 64 on the inputs'"
     ),
+    ROWS * COLUMNS + ROWS * OUTPUTS + COLUMNS * INPUTS: (
+        f"of C only what is kept: {KEPT} numbers, not all {ROWS} × {COLUMNS} of them"
+    ),
+    NUMBERS + KEPT: "the places of the kept coefficients are not counted here: U, C and V alone",
+    NUMBERS
+    + 2 * KEPT: "the places of the kept coefficients are not counted here: U, C and V alone",
     KEPT + ROWS * COLUMNS: "rows times columns counts coefficients, kept or not, and no basis",
 }
 
@@ -88,9 +95,12 @@ def moved_density(
             ((0, 10), [(7, 10)], [0]),
         ]
         for outside, blocks, picks in cases:
-            value = call(outside, list(blocks), list(picks))
+            given = list(blocks), list(picks)
+            value = call(outside, *given)
             if value is None:
                 raise NothingReturned
+            if given != (blocks, picks):
+                return "your function changed the lists it was given: it only reads them"
             shown, value = value, as_number(value)
             if value != value:
                 return f"the density is a number; got {type(shown).__name__}"
@@ -171,13 +181,22 @@ def artefact(answer: object = None) -> Check:
     """Check which two of the runs a to f tell what cosines as such are worth."""
     if is_open(answer):
         return OPEN
-    if isinstance(answer, str) and len(re.findall(r"\w+", answer)) > 1:
-        answer = re.findall(r"\b\w\b", answer)  # "b and c"
-    letters = list(answer) if isinstance(answer, (str, list, tuple, set, frozenset)) else []
-    letters = [each.strip().lower() if isinstance(each, str) else each for each in letters]
-    letters = [each for each in letters if each not in ("", ",", " ", "-", "−")]
-    if len(letters) != 2 or letters[0] == letters[1] or not all(x in RUNS for x in letters):
-        return Check(False, f"the answer names two different runs of {', '.join(RUNS)}; e.g. 'ab'")
+    if isinstance(answer, Iterable) and not isinstance(answer, str):
+        answer = " ".join(map(str, answer))  # a list, a set, an array of letters
+    words = re.findall("[a-z]+", answer.lower()) if isinstance(answer, str) else []
+    # "bc", or single letters among other words, as in "b and c".
+    letters = list(words[0]) if len(words) == 1 else [word for word in words if len(word) == 1]
+    if not letters:
+        return Check(
+            False, f"the answer names two runs by their letters, e.g. 'ab'; got {answer!r}"
+        )
+    strangers = [letter for letter in letters if letter not in RUNS]
+    if strangers:
+        return Check(False, f"the runs are {', '.join(RUNS)}; there is no run {strangers[0]}")
+    if len(letters) != 2:
+        return Check(False, f"the answer names *two* runs; got {', '.join(letters)}")
+    if letters[0] == letters[1]:
+        return Check(False, "the answer names two *different* runs: what is to be compared?")
     pair = "".join(sorted(letters))
     if pair == "bc":
         return Check(
@@ -205,12 +224,15 @@ def penalised_gradient(
             value = call(*given, strength)
             if value is None:
                 raise NothingReturned
-            if not isinstance(value, Tensor) or value.shape != weight.shape:
+            value = as_tensor(value)
+            if value is None or value.shape != weight.shape:
                 return "the answer is a tensor of the weight's shape"
             if not torch.equal(given[1], weight):
                 return "your function changed the weights: it only says in which direction to go"
             if not torch.equal(given[0], gradient):
                 return "your function wrote into the gradient that it was given: return a new one"
+            if not torch.equal(given[2], kept):
+                return "your function changed the mask: it only says which weights stay"
             right = gradient + strength * weight * ~kept
             if not close(value, right):
                 return _gradient_idea(value, gradient, weight, kept, strength)
@@ -238,6 +260,12 @@ def _gradient_idea(value: Tensor, gradient, weight, kept, strength: float) -> st
         ),
         (gradient - strength * weight * out, "descent goes *against* the gradient: with this sign "
                                              "the weights would grow"),
+        (gradient + strength / 2 * weight * out, "of (λ/2) w² the derivative is λ · w: the two "
+                                                 "from the square takes the half away"),
+        (gradient + strength * weight.abs() * out, "a negative weight is drawn up, a positive one "
+                                                   "down: λ · w with its sign, not λ · |w|"),
+        (gradient + strength / 2 * weight**2 * out, "take the penalty's derivative, not its value"),
+        (gradient * out + strength * weight * out, "the weights that stay keep their gradient"),
         (gradient + 2 * strength * weight * out, "of (λ/2) w² the derivative is λ · w"),
         (gradient + strength * weight**2 * out, "take the penalty's derivative, not its value"),
         (strength * weight * out, "the gradient of the loss is missing"),

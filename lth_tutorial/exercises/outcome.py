@@ -193,7 +193,7 @@ _HINTS = (
      "before the loss is computed from it. "),
     ("for 'Bool'", "masks are combined with `&`, `|` and `~`; to add or multiply, make them "
      "numbers with `.float()`. "),
-    ("with a bool tensor is not supported", "`~mask` inverts a mask; a minus does not. "),
+    ("bool tensor is not supported", "`~mask` inverts a mask; a minus does not. "),
     ("with more than one value is ambiguous", "a comparison of tensors is a tensor of truths: "
      "`.all()` or `.any()` makes one of them. "),
     ("size mismatch for", "a mask sets weights to zero and leaves the shape of a tensor alone. "),
@@ -223,7 +223,8 @@ def _hint(error: BaseException) -> str:
 
 def _of_torch(error: Exception) -> bool:
     """Return whether PyTorch raised it, for an operation that a type of tensor does not have."""
-    return "not implemented for" in str(error)
+    said = ("not implemented for", "not supported", "Could not run", 'the required "forward"')
+    return any(text in str(error) for text in said)
 
 
 def mask_problem(new: Any, old: Tensor, *, one_of_several: bool = False) -> str | None:

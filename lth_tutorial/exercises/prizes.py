@@ -14,6 +14,7 @@ from lth_tutorial.exercises.outcome import (
     Check,
     NothingReturned,
     as_number,
+    as_tensor,
     close,
     guarded,
     is_open,
@@ -41,6 +42,7 @@ _TYPICAL = {
     2 * WEIGHTS // 8 + 12: (
         "the signs come back from the seed: only the mask costs a bit per weight"
     ),
+    8 * BYTES: "that is in *bits*: a byte has 8 of them",
     WEIGHTS // 8 + 4: "every *layer* has a gain, and there are three",
 }
 
@@ -52,7 +54,7 @@ def packed_bytes(answer: object = None) -> Check:
     number = as_number(answer)
     if not math.isfinite(number):
         return Check(False, f"the answer is a number of bytes; got {answer!r}")
-    if abs(number - BYTES) <= 1:
+    if number == BYTES:
         return Check(True, f"{BYTES:,} bytes, a 32nd of the dense network's {4 * WEIGHTS:,}")
     for wrong, idea in _TYPICAL.items():
         if abs(number - wrong) <= 1:
@@ -89,6 +91,9 @@ def gain(fn: Callable[[Tensor, Tensor], Any] | None = None) -> Check:
                 "the mean is over the kept weights: divide by their number, not by the size of "
                 "the layer, or the gain shrinks with the density"
             ),
+            weight.abs().sum() / mask.sum(): "add up the *kept* weights alone",
+            kept[kept > 0].mean(): "negative weights count as well, by their magnitude",
+            kept.square().mean(): "the mean *magnitude*, not the mean square",
             kept.mean(): "the mean *magnitude*: positive and negative weights must not cancel",
             kept.mean().abs(): "the mean *magnitude*: take |w| before the mean, not after",
             kept.square().mean().sqrt(): (
@@ -114,14 +119,15 @@ def sign_gradient(fn: Callable[[Tensor, Tensor], Tensor] | None = None) -> Check
 
     def check(call: Callable) -> str | None:
         x = torch.tensor([-2.0, -1.0, -0.75, -0.25, 0.0, 0.5, 1.0, 3.0])
-        upstream = torch.tensor([1.0, 1.0, -2.0, 1.0, 3.0, 4.0, 1.0, -1.0])
+        upstream = torch.tensor([0.5, 1.5, -2.0, 0.75, 3.0, 4.0, -0.5, -1.5])
         given = x.clone(), upstream.clone()
         value = call(*given)
         if value is None:
             raise NothingReturned
         if not (torch.equal(given[0], x) and torch.equal(given[1], upstream)):
             return "your function changed its input in place: return a new tensor"
-        if not isinstance(value, Tensor) or value.shape != x.shape:
+        value = as_tensor(value)
+        if value is None or value.shape != x.shape:
             return "the gradient is a tensor of the shape of x"
         slope = (2 - 2 * x.abs()).clamp(min=0)
         if close(value, slope * upstream):
@@ -135,10 +141,20 @@ def sign_gradient(fn: Callable[[Tensor, Tensor], Tensor] | None = None) -> Check
                 "the slope is negative beyond |x| = 1 there: inputs far from zero must get no "
                 "gradient at all",
             ),
+            *(
+                (
+                    factor * upstream * inside,
+                    "that is the hard-tanh estimator: on |x| ≤ 1 the slope here is 2 (1 − |x|), "
+                    "steepest at zero",
+                )
+                for factor in (1, 2)
+                for inside in (x.abs() <= 1, x.abs() < 1)
+            ),
+            (-slope * upstream, "the sign rises with x: its slope is positive"),
+            (slope * upstream.abs(), "the upstream gradient keeps its sign"),
             (
-                upstream * (x.abs() <= 1),
-                "that is the hard-tanh estimator: on |x| ≤ 1 the slope here is 2 (1 − |x|), "
-                "steepest at zero",
+                2 * upstream * (1 - x.square()).clamp(min=0),
+                "the slope falls in a straight line, 2 (1 − |x|), not as 1 − x²",
             ),
             (
                 (2 - 2 * x).clamp(0, 4) * (x.abs() <= 1) * upstream,

@@ -64,6 +64,17 @@ def moves_weights(gradient, weight, kept, strength):
     return gradient
 
 
+def opens_the_mask(gradient, weight, kept, strength):
+    new = by_where(gradient, weight, kept, strength)
+    kept.fill_(True)
+    return new
+
+
+def sorts_the_list(outside, blocks, picks):
+    picks.sort()
+    return by_sums(outside, blocks, picks)
+
+
 WRONG = {
     "numbers_stored": [
         (128, "coefficients alone"),
@@ -80,6 +91,10 @@ WRONG = {
         (True, "is a number"),
         ("many", "is a number"),
         (torch.tensor([128, 2960]), "is a number"),
+        (20 * 15 + 2960, "not all 20 × 15"),
+        (2 * 128 + 2960, "places of the kept coefficients"),
+        (3 * 128 + 2960, "places of the kept coefficients"),
+        (3089, "add kept coefficients"),
     ],
     "moved_density": [
         (lambda o, b, p: by_sums(o, b, range(len(b))), "density of the *source*"),
@@ -98,6 +113,10 @@ WRONG = {
         (lambda o, b, p: "text", "the density is a number"),
         (lambda o, b, p: b[9], "IndexError"),
         (lambda o, b, p: (o[0], o[1]), "the density is a number"),
+        (sorts_the_list, "changed the lists"),
+        (lambda o, b, p: by_sums(o, b, [j - 1 for j in p]), "98/600"),
+        (lambda o, b, p: round(by_sums(o, b, p), 2), "98/600"),
+        (lambda o, b, p: np.mean([b[j][0] / b[j][1] for j in p]), "98/600"),
     ],
     "artefact": [
         ("ab", "the artefact"),
@@ -108,13 +127,16 @@ WRONG = {
         ("ad", "one thing at a time"),
         ("cd", "one thing at a time"),
         ("cf", "meaningless basis"),
-        ("b", "two different runs"),
-        ("bb", "two different runs"),
-        ("bz", "two different runs"),
-        (3, "two different runs"),
+        ("b", "*two* runs"),
+        ("bb", "*different* runs"),
+        ("bz", "no run z"),
+        (3, "two runs by their letters"),
         ("be", "one thing at a time"),
         ("af", "no cosines"),
         ("ae", "optimiser alone"),
+        ("b, c and f", "*two* runs"),
+        ("compare b with d", "optimiser alone"),
+        (["b", None], "*two* runs"),
     ],
     "penalised_gradient": [
         (lambda g, w, k, s: g + s * w * k, "True means *kept*"),
@@ -132,7 +154,15 @@ WRONG = {
         (in_place, "wrote into the gradient"),
         (moves_weights, "changed the weights"),
         (lambda g, w, k, s: g.sum(), "the weight's shape"),
-        (lambda g, w, k, s: (g + s * w * ~k).tolist(), "a tensor"),
+        (lambda g, w, k, s: g + s / 2 * w * ~k, "takes the half away"),
+        (lambda g, w, k, s: g + s * w.abs() * ~k, "with its sign"),
+        (lambda g, w, k, s: g + s / 2 * w**2 * ~k, "derivative, not its value"),
+        (lambda g, w, k, s: (g + s * w) * ~k, "keep their gradient"),
+        (lambda g, w, k, s: g + 0.7 * w * ~k, "λ = 0"),
+        (opens_the_mask, "changed the mask"),
+        (lambda g, w, k, s: None if s == 0 else by_where(g, w, k, s), "every branch"),
+        (lambda g, w, k, s: g + s * w * -k, "`~mask` inverts"),
+        (lambda g, w, k, s: g + s * w * (1 - k), "`~mask` inverts"),
         (lambda g, w, k, s: g + s * ~k, "the answer is"),
     ],
 }
@@ -155,6 +185,13 @@ RIGHT = {
         "b, c",
         "b and c",
         "b vs c",
+        "'bc'",
+        "bc.",
+        "b_c",
+        ["bc"],
+        ("run b", "run C"),
+        np.array(["b", "c"]),
+        (letter for letter in "bc"),
     ],
     "penalised_gradient": [
         by_where,
@@ -162,5 +199,6 @@ RIGHT = {
         by_index,
         by_autograd,
         lambda g, w, k, s: by_where(g.double(), w, k, s),
+        lambda g, w, k, s: by_where(g, w, k, s).tolist(),
     ],
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from fractions import Fraction
 
 import numpy as np
@@ -12,9 +13,9 @@ from lth_tutorial.variants.locality import shuffle_units
 
 def swaps(kept, seed):
     """Exchange two corners of a rectangle, thousands of times."""
-    kept, random = kept.numpy().copy(), np.random.default_rng(seed)
+    kept, draw = kept.numpy().copy(), np.random.default_rng(seed).integers
     for _ in range(20_000):
-        (a, b), (i, j) = random.integers(0, len(kept), 2), random.integers(0, kept.shape[1], 2)
+        (a, b), (i, j) = draw(0, len(kept), 2), draw(0, kept.shape[1], 2)
         if kept[a, i] and kept[b, j] and not kept[a, j] and not kept[b, i]:
             kept[a, i] = kept[b, j] = False
             kept[a, j] = kept[b, i] = True
@@ -72,6 +73,40 @@ def by_search(width, weights, rounds):
     return low
 
 
+def within_groups(kept, seed):
+    """Exchange whole units that keep as many pixels."""
+    new, generator = kept.clone(), torch.Generator().manual_seed(seed)
+    for count in kept.sum(1).unique():
+        places = (kept.sum(1) == count).nonzero().flatten()
+        new[places] = kept[places[torch.randperm(len(places), generator=generator)]]
+    return new
+
+
+def pixels_within_groups(kept, seed):
+    return within_groups(kept.T, seed).T
+
+
+def some_swaps(kept, seed):
+    new, draw = kept.numpy().copy(), np.random.default_rng(seed).integers
+    for _ in range(6_000):
+        (a, b), (i, j) = draw(0, len(new), 2), draw(0, new.shape[1], 2)
+        if new[a, i] and new[b, j] and not new[a, j] and not new[b, i]:
+            new[a, i] = new[b, j] = False
+            new[a, j] = new[b, i] = True
+    return torch.from_numpy(new)
+
+
+def by_expected_counts(kept, seed):
+    generator = torch.Generator().manual_seed(seed)
+    share = kept.sum(1)[:, None] * kept.sum(0) / kept.sum()
+    return torch.rand(kept.shape, generator=generator) < share
+
+
+def left_of(weights):
+    """Return the share removed per round from another number of weights at the start."""
+    return lambda w, n, r: 1 - (n / weights(w)) ** (1 / r)
+
+
 WRONG = {
     "needed_by_hand": [
         (7, "all that are kept"),
@@ -86,6 +121,9 @@ WRONG = {
         (True, "number of weights"),
         (1, "back to the inputs"),
         ([1, 2, 3, 4], "number of weights"),
+        (8, "fewer are needed"),
+        ("4 weights", "number of weights"),
+        (float("inf"), "fewer are needed"),
     ],
     "null_mask": [
         (lambda kept, seed: kept.flatten()[order(kept.numel(), seed)].view_as(kept), "border"),
@@ -98,9 +136,16 @@ WRONG = {
         (lambda kept, seed: kept.logical_not_(), "changed the mask"),
         (lambda kept, seed: kept.float(), "boolean"),
         (lambda kept, seed: kept[:, :3], "shape"),
-        (lambda kept, seed: _few_swaps(kept, seed), "hardly anything has moved"),
+        (lambda kept, seed: _few_swaps(kept, seed), "too little has moved"),
         (lambda kept, seed: kept.T, "counts"),
         (lambda kept, seed: shuffle_units(kept, seed).tolist(), "boolean tensor"),
+        (within_groups, "whole units"),
+        (pixels_within_groups, "whole pixels"),
+        (lambda kept, s: pixels_within_groups(within_groups(kept, s), s), "share as many pixels"),
+        (lambda kept, seed: shuffle_units(kept, random.randrange(10**6)), "same seed"),
+        (lambda kept, seed: shuffle_units(kept, seed // 2), "different seeds"),
+        (some_swaps, "too little has moved"),
+        (by_expected_counts, "as many as the mask"),
     ],
     "removed_per_round": [
         (lambda w, n, r: (n / total(w)) ** (1 / r), "*kept*"),
@@ -115,7 +160,13 @@ WRONG = {
         (lambda w, n, r: 0.5, "of what remains, not 0.5"),
         (lambda w, n, r: "most", "number between 0 and 1"),
         (lambda w, n, r: w / 0, "raised ZeroDivisionError"),
-        (lambda w, n, r: 1 - (n / (2 * w + w * w + w)) ** (1 / r), "what remains"),
+        (left_of(lambda w: 2 * w + w * w + w), "*two* of w by w"),
+        (left_of(lambda w: 2 * w + 2 * w * w), "the output reads w units"),
+        (left_of(lambda w: w + 2 * w * w), "*two* inputs"),
+        (left_of(lambda w: total(w) + 1), "of what remains"),
+        (lambda w, n, r: (1 - n / total(w)) ** (1 / r), "of what remains"),
+        (lambda w, n, r: round(1 - (n / total(w)) ** (1 / r), 2), "of what remains, not 0.4"),
+        (lambda w, n: 1, "passes 3 arguments"),
         (lambda w, n, r: [1 - (n / total(w)) ** (1 / r)] * r, "number between 0 and 1"),
     ],
 }
@@ -130,6 +181,7 @@ RIGHT = {
     "removed_per_round": [
         lambda width, weights, rounds: 1 - (weights / total(width)) ** (1 / rounds),
         by_search,
+        lambda w, n, r: round(1 - (n / total(w)) ** (1 / r), 3),
         lambda w, n, r: float(1 - np.exp((np.log(n) - np.log(2 * w**2 + 3 * w)) / r)),
         lambda w, n, r: torch.tensor(1.0) - torch.tensor(n / total(w)) ** (1 / r),
     ],

@@ -37,7 +37,10 @@ WRONG = {
         (WEIGHTS // 4 + 12, "signs come back from the seed"),
         (5, "one bit for every weight"),
         ("many", "number of bytes"),
-        (8 * 33_287, "one bit for every weight"),
+        (8 * 33_287, "*bits*"),
+        (33_288, "one bit for every weight"),
+        (33_286, "one bit for every weight"),
+        (WEIGHTS // 16, "*not* kept"),
         (math.nan, "number of bytes"),
         (True, "number of bytes"),
     ],
@@ -56,6 +59,12 @@ WRONG = {
         (lambda w, m: (w.abs() * m).sum(1) / m.sum(1), "one gain"),
         (lambda w, m: w[m].mean().abs(), "must not cancel"),
         (lambda w, m: "0.7", "not 0.7"),
+        (lambda w, m: w[m & (w > 0)].mean(), "negative weights count"),
+        (lambda w, m: w[m].square().mean(), "mean square"),
+        (lambda w, m: w.abs().sum() / m.sum(), "*kept* weights alone"),
+        (lambda w, m: round(w[m].abs().mean().item(), 2), "not 0.65"),
+        (lambda w, m: (m.fill_(True), w[m].abs().mean())[1], "changed the weights or the mask"),
+        (lambda w, m: float("inf"), "not inf"),
     ],
     "sign_gradient": [
         (lambda x, up: slope(x), "chain rule"),
@@ -70,7 +79,12 @@ WRONG = {
         (lambda x, up: (x.abs() <= 1) * 1.0, "hard tanh"),
         (lambda x, up: up * (1 - torch.tanh(x) ** 2), "the gradient is"),
         (in_place, "in place"),
-        (lambda x, up: (slope(x) * up).tolist(), "a tensor"),
+        (lambda x, up: up * (x.abs() < 1), "hard-tanh"),
+        (lambda x, up: 2 * up * (x.abs() <= 1), "hard-tanh"),
+        (lambda x, up: -slope(x) * up, "slope is positive"),
+        (lambda x, up: slope(x) * up.abs(), "keeps its sign"),
+        (lambda x, up: 2 * up * (1 - x**2).clamp(min=0), "straight line"),
+        (lambda x, up: slope(up) * x, "the gradient is"),
         (lambda x, up: slope(x) * up * x.sign(), "the gradient is"),
     ],
 }
@@ -96,5 +110,9 @@ RIGHT = {
         by_the_polynomial,
         lambda x, up: torch.where(x.abs() < 1, 2 - 2 * x.abs(), 0.0) * up,
         lambda x, up: slope(x).double() * up,
+        lambda x, up: [
+            2 * max(0, 1 - abs(a)) * b for a, b in zip(x.tolist(), up.tolist(), strict=True)
+        ],
+        lambda x, up: np.clip(2 - 2 * np.abs(x.numpy()), 0, None) * up.numpy(),
     ],
 }

@@ -158,6 +158,13 @@ def changes_u(u, v, w):
     return kept
 
 
+def with_magnitudes_of_v(u, v, w):
+    kept = torch.zeros_like(u, dtype=torch.bool)
+    for side in (v > 0, v < 0):
+        kept[side] = by_bits((u * v.abs())[side], w)
+    return kept
+
+
 WRONG = {
     "subset_error_by_hand": [
         (-0.05, "never negative"),
@@ -185,6 +192,14 @@ WRONG = {
         (largest_first, "another subset comes nearer"),
         (lambda values, target: best(values, target).tolist(), "boolean tensor"),
         (lambda values, target: values[best(values, target)], "boolean"),
+        (
+            lambda values, target: min(all_masks(len(values)), key=lambda k: -values[k].sum()),
+            "nearer",
+        ),
+        (lambda values, target: best(values.sort().values, target), "another subset comes nearer"),
+        (lambda values, target: best(values, -target), "another subset comes nearer"),
+        (lambda values, target: best(values, target) if target > 0 else None, "every branch"),
+        (lambda values, target: best(values, target).byte(), "boolean", "torch.uint8"),
     ],
     "relu_paths": [
         (lambda u, v, w: best(u * v, w), "only where v·x is positive"),
@@ -196,6 +211,9 @@ WRONG = {
         (half_on_each_side, "on both sides"),
         (greedy_on_each_side, "subset"),
         (changes_u, "in place"),
+        (with_magnitudes_of_v, "negative inputs are not multiplied"),
+        (lambda u, v, w: best_of_each_sign(v, u, w), "subset"),
+        (lambda u, v, w: ~best_of_each_sign(u, v, w), "subset"),
         (lambda u, v, w: best_of_each_sign(u, v, w).nonzero().flatten(), "boolean"),
     ],
 }
@@ -213,6 +231,7 @@ RIGHT = {
         best,
         by_bits,
         by_recursion,
+        lambda values, target: best(values.float(), target),
         lambda values, target: lt.best_subset(values, target).kept,
     ],
     "relu_paths": [
