@@ -84,7 +84,7 @@ def rates_after_pruning(
                 if getattr(new, "ndim", 1) != 1:
                     return f"return a list, one rate per step; got the shape {tuple(new.shape)}"
                 try:
-                    new = [as_number(rate) for rate in new]
+                    new = [as_number(rate, text=False) for rate in new]
                 except TypeError:
                     return f"return a list with the rate of every step; got {type(new).__name__}"
                 if any(math.isnan(rate) for rate in new):

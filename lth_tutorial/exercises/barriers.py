@@ -86,7 +86,7 @@ def interpolation(fn: Callable[[State, State, float], State] | None = None) -> C
                     )
                 raise
             for now, then in zip((a, b), before, strict=True):
-                if any(not torch.equal(now[name], then[name]) for name in then):
+                if set(now) != set(then) or any(not torch.equal(now[n], then[n]) for n in then):
                     return "your function changed a state that it was given: return new tensors"
             problem = _interpolation_problem(found, a, b, alpha)
             if problem:
@@ -177,7 +177,7 @@ def stable_from(fn: Callable[[Heights], int | None] | None = None) -> Check:
         if all(found is None for found in answers):
             raise NothingReturned
         for found, (heights, right, idea) in zip(answers, cases, strict=True):
-            number = None if found is None else as_number(found)
+            number = None if found is None else as_number(found, text=False)
             if number != right:
                 return f"for {heights} the answer is {right}; got {found!r}: {idea}"
         return None

@@ -198,8 +198,8 @@ def stopping_rule(fn: Callable[[list[Tensor]], int | None] | None = None) -> Che
             value = call(given)
             if len(given) != len(scores) or not all(map(torch.equal, given, scores)):
                 return "your function changed the scores: compute masks from them"
-            number = None if value is None else as_number(value)
-            if isinstance(value, str) or not (number is None or number.is_integer()):
+            number = None if value is None else as_number(value, text=False)
+            if not (number is None or number.is_integer()):
                 return f"the answer is an epoch, a whole number from 0, or None; got {value!r}"
             got.append(None if number is None else int(number))
         if all(value is None for value in got):

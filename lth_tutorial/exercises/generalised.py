@@ -101,7 +101,7 @@ def moved_density(
                 raise NothingReturned
             if given != (blocks, picks):
                 return "your function changed the lists it was given: it only reads them"
-            shown, value = value, as_number(value)
+            shown, value = value, as_number(value, text=False)
             if value != value:
                 return f"the density is a number; got {type(shown).__name__}"
             kept = outside[0] + sum(blocks[j][0] for j in picks)

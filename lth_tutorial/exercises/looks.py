@@ -157,7 +157,7 @@ def removed_per_round(fn: Callable[[int, int, int], Any] | None = None) -> Check
             value = call(width, weights, rounds)
             if value is None:
                 raise NothingReturned
-            value, total = as_number(value), _weights(width)
+            value, total = as_number(value, text=False), _weights(width)
             right = 1 - (weights / total) ** (1 / rounds)
             if math.isnan(value):
                 return "the share is a number between 0 and 1"

@@ -81,11 +81,14 @@ def is_open(answer: Any) -> bool:
     return answer is None or answer is ...
 
 
-def as_number(answer: Any) -> float:
+def as_number(answer: Any, *, text: bool = True) -> float:
     """Return an answer as a number, NaN if it is none; True and False are none.
 
-    Numbers of NumPy and PyTorch count, single entries too, and so does "12,345".
+    Numbers of NumPy and PyTorch count, single entries too, and so does "12,345" where an answer is
+    typed; a function returns no text.
     """
+    if isinstance(answer, (str, bytes)) and not text:
+        return math.nan
     with contextlib.suppress(Exception):
         if hasattr(answer, "item"):
             answer = answer.item()
@@ -154,7 +157,7 @@ def guarded(fn: Any, check: Callable[[Callable], str | None], passed: str) -> Ch
             if _misfit(fn, arguments):
                 raise WrongArguments(len(arguments)) from error
             raise ReaderError from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ReaderError from error
         if value is ...:
             raise StillOpen

@@ -78,9 +78,9 @@ def gain(fn: Callable[[Tensor, Tensor], Any] | None = None) -> Check:
             raise NothingReturned
         if not torch.equal(given[0], weight) or not torch.equal(given[1], mask):
             return "your function changed the weights or the mask: compute the gain from them"
-        if getattr(value, "shape", None) and len(value.flatten()) > 1:
+        if math.prod(getattr(value, "shape", ())) != 1:
             return "a layer has one gain, a single number for all of its weights"
-        kept, value = weight[mask], as_number(value)
+        kept, value = weight[mask], as_number(value, text=False)
         if math.isnan(value):
             return "the gain is a number"
         if abs(value - kept.abs().mean()) < 1e-5:

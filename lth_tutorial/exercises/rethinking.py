@@ -63,7 +63,7 @@ def fair_steps(fn: Callable[[int, int, float, float], float] | None = None) -> C
             if new is None:
                 raise NothingReturned
             right = train * dense / small + tune
-            spent, number = train * dense + tune * small, as_number(new)
+            spent, number = train * dense + tune * small, as_number(new, text=False)
             if math.isnan(number):
                 return f"the answer is a number of steps; got {new!r}"
             if math.isclose(number, right, rel_tol=1e-6):

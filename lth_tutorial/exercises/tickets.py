@@ -51,9 +51,11 @@ def rewind(fn: Callable[[nn.Module, State, Mask], None] | None = None) -> Check:
             if isinstance(error.__cause__, KeyError) and "bias" in str(error.__cause__):
                 return "biases have no mask, because they are never pruned: rewind them without one"
             raise
-        if any(not torch.equal(given[name], mask[name]) for name in mask):
+        if set(given) != set(mask) or any(not torch.equal(given[n], mask[n]) for n in mask):
             return "your function changed the mask: rewinding only reads it"
         changed = _first_difference("start", start, original)
+        if set(start) > set(original):
+            changed = "it has another entry now"
         if changed:
             return (
                 "rewinding must leave the snapshot as it was, the next round needs it again: "
@@ -152,7 +154,7 @@ def control(fn: Callable[[Mask, int], Mask] | None = None) -> Check:
         for seed in range(6):
             given = _copy(mask)
             new = call(given, seed)
-            if any(name not in given or not torch.equal(given[name], mask[name]) for name in mask):
+            if set(given) != set(mask) or not _equal(given, mask):
                 return "your function changed the mask it was given: return a new one"
             problem = _control_problem(new, mask)
             if problem:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import random
+import sys
 
 import answers
 import numpy as np
@@ -86,6 +88,51 @@ def test_functions_that_raise_or_are_none_are_failed_checks(name):
     odd = ("text", 1.5, [], {}, object(), np.array([[1, 2]]), torch.zeros(2, 2), True)
     for value in odd:
         assert isinstance(one(lambda *arguments, value=value: value), check.Check)
+
+
+def spoil(thing):
+    """Change a tensor, a list or a dictionary in place; return whether there was one to change."""
+    if isinstance(thing, torch.Tensor):
+        thing.logical_not_() if thing.dtype == torch.bool else thing.add_(1)
+    elif isinstance(thing, list):
+        thing.append(thing[0])
+    elif isinstance(thing, dict):
+        thing["another"] = next(iter(thing.values()))
+    else:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", OF_FUNCTIONS)
+def test_answers_that_spoil_what_they_were_given_fail(name):
+    right, one, spoilt = answers.RIGHT[name][0], getattr(check, name), set()
+    for i in range(4):
+
+        def spoils(*arguments, i=i):
+            value = copy.deepcopy(right(*arguments))
+            with torch.no_grad():
+                if i < len(arguments) and spoil(arguments[i]):
+                    spoilt.add(i)
+            return value
+
+        outcome = one(spoils)
+        assert outcome.passed is (i not in spoilt), (i, outcome)
+        assert i not in spoilt or "changed" in outcome.message or "in place" in outcome.message or (
+            "leave the snapshot" in outcome.message or "wrote into" in outcome.message
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_FUNCTIONS)
+def test_functions_that_end_or_return_now_and_then_are_failed_checks(name):
+    right, one, calls = answers.RIGHT[name][0], getattr(check, name), []
+
+    def once(*arguments):
+        calls.append(arguments)
+        return right(*arguments) if len(calls) == 1 else None
+
+    assert bool(one(once)) is (len(calls) == 1)
+    assert_names(one(lambda *arguments: sys.exit()), "your function raised SystemExit")
+    assert_names(one(lambda *a, **b: 1 - torch.tensor(True)), "`~mask` inverts")
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in OF_FUNCTIONS])

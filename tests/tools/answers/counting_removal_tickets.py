@@ -580,6 +580,11 @@ def in_half_precision(model, start, mask):
     load_masked(model, {name: w.half().float() for name, w in start.items()}, mask)
 
 
+def adds_to_the_snapshot(model, start, mask):
+    load_masked(model, start, mask)
+    start["rewound"] = torch.tensor(True)
+
+
 def cuts_out(model, start, mask):
     model.load_state_dict({n: w[mask[n]] if n in mask else w for n, w in start.items()})
 
@@ -760,6 +765,7 @@ WRONG = {
         (leaves_trained_values, "what training made of them"),
         (changes_the_precision, "type of numbers", "torch.float64"),
         (in_half_precision, "return to their values in the snapshot"),
+        (adds_to_the_snapshot, "another entry"),
         (cuts_out, "leaves the shape of a tensor"),
     ],
     "control": [

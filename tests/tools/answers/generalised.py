@@ -113,6 +113,7 @@ WRONG = {
         (lambda o, b, p: "text", "the density is a number"),
         (lambda o, b, p: b[9], "IndexError"),
         (lambda o, b, p: (o[0], o[1]), "the density is a number"),
+        (lambda o, b, p: str(by_sums(o, b, p)), "is a number; got str"),
         (sorts_the_list, "changed the lists"),
         (lambda o, b, p: by_sums(o, b, [j - 1 for j in p]), "98/600"),
         (lambda o, b, p: round(by_sums(o, b, p), 2), "98/600"),

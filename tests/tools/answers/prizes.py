@@ -58,7 +58,7 @@ WRONG = {
         (lambda w, m: w[m].std(), "spread"),
         (lambda w, m: (w.abs() * m).sum(1) / m.sum(1), "one gain"),
         (lambda w, m: w[m].mean().abs(), "must not cancel"),
-        (lambda w, m: "0.7", "not 0.7"),
+        (lambda w, m: "0.7", "is a number"),
         (lambda w, m: w[m & (w > 0)].mean(), "negative weights count"),
         (lambda w, m: w[m].square().mean(), "mean square"),
         (lambda w, m: w.abs().sum() / m.sum(), "*kept* weights alone"),
