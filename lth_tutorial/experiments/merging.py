@@ -14,7 +14,7 @@ from lth_tutorial.experiments.growing import Growing
 from lth_tutorial.results.objects import is_remote, names_of, read_object
 from lth_tutorial.results.records import load_rows, recorded
 from lth_tutorial.results.tasks import SUFFIX, Task, from_bytes, split
-from lth_tutorial.safety.files import write_atomically
+from lth_tutorial.safety.files import read_json, write_atomically
 
 IDENTITY = "experiment.json"
 """The file that says which experiment a working directory belongs to."""
@@ -147,7 +147,7 @@ def size_of(job: Path) -> tuple[int, float]:
     """Return how far an unfinished job is: its finished trainings, and the seconds it took."""
     clock = job / "clock.json"
     try:
-        seconds = float(json.loads(clock.read_text())["seconds"]) if clock.exists() else 0.0
+        seconds = float(read_json(clock.read_text())["seconds"]) if clock.exists() else 0.0
     except (KeyError, TypeError, ValueError):
         seconds = 0.0
     done = [*job.rglob("result-*.safetensors"), *job.rglob("rows.json")]
@@ -183,6 +183,6 @@ def claim_workdir(workdir: Path, design: Experiment, scale: float, data: str) ->
 def read_identity(workdir: Path) -> dict:
     """Return what a working directory says that it belongs to."""
     try:
-        return json.loads((workdir / IDENTITY).read_text())
+        return read_json((workdir / IDENTITY).read_text())
     except ValueError:
         return {}

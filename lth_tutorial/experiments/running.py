@@ -30,7 +30,7 @@ from lth_tutorial.results.tasks import (
     precision_of,
     to_bytes,
 )
-from lth_tutorial.safety.files import write_atomically
+from lth_tutorial.safety.files import read_json, write_atomically
 from lth_tutorial.safety.watch import Stopped, Watch, watching
 
 _TRIAL = 0.02
@@ -128,7 +128,7 @@ class Clock:
         self.started, self.before, self.at_least = time.monotonic(), 0.0, False
         if self.path is not None and self.path.exists():
             try:
-                found = json.loads(self.path.read_text())
+                found = read_json(self.path.read_text())
                 self.before = float(found["seconds"])
                 # A run that did not stop its clock was killed: its seconds are lost.
                 self.at_least = bool(found["at_least"] or found["running"])

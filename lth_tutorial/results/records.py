@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lth_tutorial.safety.arguments import checked
-from lth_tutorial.safety.files import UncheckedFileWarning, write_atomically
+from lth_tutorial.safety.files import UncheckedFileWarning, read_json, write_atomically
 from lth_tutorial.safety.locks import only_writer
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def load_provenance(name: str, *, root: str | Path | None = None) -> dict:
         known = ", ".join(recorded(root=root)) or "none"
         raise FileNotFoundError(f"record {name!r} is not yet run; recorded so far: {known}")
     try:
-        about = json.loads(path.read_bytes())
+        about = read_json(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     if not isinstance(about, dict):
@@ -266,7 +266,8 @@ def _read_table(path: Path, provenance: Mapping) -> bytes | None:
 def _finish(path: Path) -> None:
     """Put the table in its place that a killed writer had announced."""
     try:
-        staged = _staged(path, json.loads(path.with_suffix(".json").read_bytes())["sha256"])
+        about = json.loads(path.with_suffix(".json").read_bytes())
+        staged = _staged(path, str(about["sha256"]))
     except FileNotFoundError:
         return
     if staged.is_file():
@@ -289,7 +290,7 @@ def _check_no_other_files(path: Path) -> None:
         found = [each for each in (path, about) if each.exists()]
     else:
         try:
-            known = json.loads(about.read_bytes())
+            known = read_json(about.read_bytes())
         except ValueError:
             known = None
         found = [] if isinstance(known, dict) and {"schema", "sha256"} <= set(known) else [about]

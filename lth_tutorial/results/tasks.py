@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lth_tutorial.results.records import COLUMNS
+from lth_tutorial.safety.files import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,7 +125,7 @@ def from_bytes(content: bytes, where: object) -> Task:
     import pandas as pd
 
     try:
-        found = json.loads(content)
+        found = read_json(content)
         digest, found = found["sha256"], found["task"]
         if digest != hashlib.sha256(_canonical(found).encode()).hexdigest():
             raise ValueError("its checksum is wrong")

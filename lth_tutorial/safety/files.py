@@ -149,6 +149,18 @@ def as_safetensors(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> b
     return save(own, metadata)
 
 
+def read_json(source: str | bytes) -> object:
+    """Return what a text in JSON says.
+
+    Raises:
+        ValueError: if it is none, or one that is nested too deeply.
+    """
+    try:
+        return json.loads(source)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def sealed(header: Mapping) -> dict[str, str]:
     """Return metadata for a safetensors file: a header as JSON, and its checksum."""
     text = json.dumps(header)
@@ -166,7 +178,7 @@ def unsealed(metadata: Mapping[str, str] | None) -> dict | None:
     text = metadata.get("header", "")
     if hashlib.sha256(text.encode()).hexdigest() != metadata.get("sha256"):
         raise ValueError("its header was altered")
-    header = json.loads(text)
+    header = read_json(text)
     if not isinstance(header, dict):
         raise ValueError("its header is no JSON object")
     return header

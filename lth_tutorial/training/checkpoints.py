@@ -21,6 +21,7 @@ import torch
 from lth_tutorial.safety.files import (
     UncheckedFileWarning,
     as_safetensors,
+    read_json,
     remove_leftovers,
     sealed,
     unsealed,
@@ -203,7 +204,7 @@ def read_checked_json(path: Path, identity: str, *, what: str) -> list | dict | 
     if not path.exists():
         return None
     try:
-        found = json.loads(path.read_bytes())
+        found = read_json(path.read_bytes())
         text = json.dumps(found["content"])
         said = f"{found['what']} {text}" if "what" in found else text
         if found["sha256"] != hashlib.sha256(f"{identity} {said}".encode()).hexdigest():

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from lth_tutorial.runtime import __version__, is_whole
-from lth_tutorial.safety.files import set_aside, write_atomically
+from lth_tutorial.safety.files import read_json, set_aside, write_atomically
 from lth_tutorial.safety.locks import once_per_workdir
 
 _NOT_COMPARED = ("written_by", "checksum")  # of identity.json
@@ -81,7 +81,7 @@ def versions_in(folder: str | Path) -> list[dict[str, str]]:
     found: list[dict[str, str]] = []
     for path in sorted(Path(folder).rglob("identity.json")):
         try:
-            each = json.loads(path.read_bytes()).get("written_by")
+            each = read_json(path.read_bytes()).get("written_by")
         except (ValueError, AttributeError, OSError):
             continue
         if each and each != _versions() and each not in found:
@@ -141,7 +141,7 @@ def _read_identity(path: Path) -> dict | None:
     if not path.exists():
         return None
     try:
-        found = json.loads(path.read_bytes())
+        found = read_json(path.read_bytes())
         if isinstance(found, dict) and found.get("checksum", _digest(found)) != _digest(found):
             raise ValueError("it was altered")
     except (ValueError, OSError) as error:

@@ -3,8 +3,10 @@ networks that were found on the spiral."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import warnings
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +18,7 @@ from torch import nn
 from lth_tutorial.pruning.masks import Mask
 from lth_tutorial.runtime import choose
 from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.files import UncheckedFileWarning, read_json
 from lth_tutorial.states import load_state_
 from lth_tutorial.variants.spiral import spiral_network
 from lth_tutorial.variants.spiral_search import Found
@@ -24,6 +27,7 @@ MasksByCell = dict[tuple[str, int, int], Mask]
 """Arm, seed and round to mask."""
 
 SOLUTIONS = "solutions"
+_DIGEST, _PARTS = "sha256", {"weights", "accuracy", "widths", "state", "mask"}
 SEARCHES = ("spiral-search", "spiral-masks")
 """The records that ship the sparsest networks they found."""
 
@@ -65,7 +69,7 @@ def unpack_masks(content: bytes) -> MasksByCell:
             bits = np.unpackbits(arrays[key], count=int(np.prod(sides))).astype(bool)
             cell = masks.setdefault((arm, int(seed), int(index)), {})
             cell[name] = torch.from_numpy(bits.reshape(sides))
-    except (ValueError, OSError, KeyError) as error:
+    except Exception as error:  # of many kinds, according to where a bit has turned
         raise ValueError(f"these are no packed masks, or they are damaged: {error}") from error
     return masks
 
@@ -87,7 +91,10 @@ def load_masks(record: str, *, root: str | Path | None = None) -> MasksByCell:
         )
     masks: MasksByCell = {}
     for path in paths:
-        masks |= unpack_masks(path.read_bytes())
+        try:
+            masks |= unpack_masks(path.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
     return masks
 
 
@@ -107,7 +114,36 @@ def pack_solutions(found: Mapping[str, Found]) -> bytes:
             "state": {name: tensor.tolist() for name, tensor in one.state.items()},
             "mask": {name: kept.int().tolist() for name, kept in one.mask.items()},
         }
-    return (json.dumps(solutions, indent=1) + "\n").encode()
+    return (json.dumps(solutions | {_DIGEST: _digest(solutions)}, indent=1) + "\n").encode()
+
+
+def _digest(solutions: Mapping) -> str:
+    own = {target: each for target, each in solutions.items() if target != _DIGEST}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+
+
+def unpack_solutions(path: Path) -> dict[str, dict]:
+    """Return the networks of a search, by target, from the file that `pack_solutions` made.
+
+    Raises:
+        ValueError: naming the file, if it is damaged.
+
+    Warns:
+        UncheckedFileWarning: if an earlier version wrote it, without a checksum.
+    """
+    try:
+        found = read_json(path.read_bytes())
+        if not isinstance(found, dict) or found.get(_DIGEST, _digest(found)) != _digest(found):
+            raise ValueError("it does not have its checksum")
+        wrong = [t for t, each in found.items() if t != _DIGEST and not _PARTS <= set(each)]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is no network")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if found.pop(_DIGEST, None) is None:
+        text = f"{path} was written without a checksum and is taken as it stands"
+        warnings.warn(text, UncheckedFileWarning, stacklevel=4)
+    return found
 
 
 @checked
@@ -124,7 +160,7 @@ def load_solution(
 
     Raises:
         FileNotFoundError: if no search has been run.
-        ValueError: for a target that was not searched for.
+        ValueError: for a target that was not searched for, or a file that is damaged.
     """
     records = SEARCHES if record is None else (record,)
     folders = [shipped_files(name, root=root) for name in records]
@@ -134,7 +170,7 @@ def load_solution(
             f"no solution comes with {' or '.join(records)}; to search: "
             f"python -m lth_tutorial.experiments run {records[0]}"
         )
-    known = [json.loads(path.read_text()) for path in paths]
+    known = [unpack_solutions(path) for path in paths]
     targets = sorted({name for solutions in known for name in solutions})
     key = choose("target", f"{target:g}", targets)
     one = min(

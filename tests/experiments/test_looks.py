@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -167,3 +168,29 @@ def test_the_locality_record_compares_equal_densities():
         assert (1 - once.imp.fraction[name]) == pytest.approx((1 - share) ** 5)
     assert (once.imp.rounds, ticket.imp.rounds) == (1, 5)
     assert len(experiment("mnist-locality").seeds) >= 8
+
+
+def test_damaged_files_beside_a_record_are_named(tmp_path):
+    folder = shipped_files("spiral-search", root=tmp_path)
+    folder.mkdir(parents=True)
+    model = lt.spiral_network((3, 3, 3), 0)
+    mask = lt.dense_mask(model)
+    whole = pack_solutions({"0.95": Found(24, 0.5, 1, mask, lt.snapshot(model))})
+    path = folder / "solutions-a.json"
+    digit = whole.replace(b'"weights": 24', b'"weights": 25')
+    for wrong in (digit, b"[" * 100_000, b'{"0.95": {"weights": 3}}', b"\xfe\xff{", b"[1]", b"3"):
+        path.write_bytes(wrong)
+        with pytest.raises(ValueError, match="solutions-a.json is damaged"):
+            load_solution(0.95, root=tmp_path)
+    known = json.loads(whole)
+    del known["sha256"]
+    path.write_text(json.dumps(known))
+    with pytest.warns(lt.UncheckedFileWarning, match="without a checksum"):
+        load_solution(0.95, root=tmp_path)
+    raw = pack_masks({("a", 0, 0): lt.dense_mask(model)})
+    turned = bytearray(raw)
+    turned[raw.index(b".npy") + 30] ^= 8
+    for wrong in (raw[:-30], b"", bytes(turned)):
+        (folder / "a.npz").write_bytes(wrong)
+        with pytest.raises(ValueError, match=r"a\.npz: these are no packed masks"):
+            load_masks("spiral-search", root=tmp_path)

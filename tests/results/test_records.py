@@ -66,6 +66,22 @@ def test_one_turned_bit_of_the_provenance_is_noticed(record, tmp_path):
             continue
 
 
+def test_provenance_that_is_another_kind_of_json_is_refused(record, tmp_path):
+    _, long, provenance = record
+    path = lt.save_rows(long, "r", provenance, root=tmp_path).with_suffix(".json")
+    for wrong in (b"[" * 100_000, b'{"schema": 2, "sha256": 5}', b"[1]", b"\xfe\xff{"):
+        path.write_bytes(wrong)
+        with pytest.raises(ValueError, match="r.json"):
+            lt.load_rows("r", root=tmp_path)
+        if b"sha256" not in wrong:
+            with pytest.raises(ValueError, match="is no record of this package"):
+                lt.save_rows(long, "r", provenance, root=tmp_path)
+            assert path.read_bytes() == wrong
+    path.write_bytes(b'{"schema": 2, "sha256": 5}')
+    lt.save_rows(long, "r", provenance, root=tmp_path)
+    assert len(lt.load_rows("r", root=tmp_path)) == len(long)
+
+
 def test_a_record_of_an_earlier_version_loads_with_a_note_and_gets_a_checksum(record, tmp_path):
     path = lt.save_rows(record[1], "r", record[2], root=tmp_path).with_suffix(".json")
     about = json.loads(path.read_text())
