@@ -105,3 +105,8 @@ def test_markup_in_a_number_of_a_paper_is_shown_as_text(monkeypatch):
 def test_markup_in_the_outcome_of_an_exercise_is_shown_as_text():
     for passed in (True, False, None):
         check(lt.check.Check(passed, EVIL)._repr_html_())
+
+
+def test_markup_in_the_title_of_answers_is_shown_as_text():
+    page = lt.answers("one", title=EVIL)._repr_markdown_()
+    check(page.replace("</details>", ""))

@@ -159,7 +159,12 @@ def _sum_of_squares(
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:  # a layer that vmap cannot take, a recurrent one say
-                if add is one_by_one or "randomness" in str(error):
+                if "randomness" in str(error):
+                    raise ValueError(
+                        f"{type(model).__name__} draws random numbers in evaluation mode too: its "
+                        f"scores would be others each time ({error})"
+                    ) from error
+                if add is one_by_one:
                     raise
                 add = one_by_one
                 add(x, y, k)

@@ -7,6 +7,7 @@ JupyterLab and in Colab.
 
 from __future__ import annotations
 
+import html
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -69,7 +70,8 @@ class Answers:
     first: int = 1
 
     def _repr_markdown_(self) -> str:
-        return f"<details>\n<summary>{self.title}</summary>\n\n{self!r}\n\n</details>"
+        title = html.escape(self.title, quote=False)
+        return f"<details>\n<summary>{title}</summary>\n\n{self!r}\n\n</details>"
 
     def __repr__(self) -> str:
         return "\n".join(f"{i}. {text}" for i, text in enumerate(self.texts, start=self.first))
@@ -83,7 +85,7 @@ def answers(*texts: str, title: str = "What figure and table answer", first: int
 
     Args:
         texts: one per question.
-        title: what is read before they are unfolded.
+        title: what is read before they are unfolded, plain text.
         first: the number of the first question.
 
     Raises:

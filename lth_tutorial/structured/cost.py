@@ -97,11 +97,16 @@ def flops(model: nn.Module, x: Tensor) -> int:
     counter = FlopCounterMode(display=False, custom_mapping=_PRODUCTS)
     group = SingleModel(model)
     group.set_training(False)
+    trained = [p for p in model.parameters() if p.requires_grad]
     try:
+        for parameter in trained:  # the counter cannot take one that a module is called with
+            parameter.requires_grad_(False)
         with taking(model, x), _taken_apart(), counter, _Fused(counter) as fused:
-            model(x[:1])
+            model(x[:1].detach())
     finally:
         group.restore_modes()
+        for parameter in trained:
+            parameter.requires_grad_(True)
     if fused.unknown:
         raise ValueError(
             f"cannot count the operations of {', '.join(sorted(fused.unknown))}, which "

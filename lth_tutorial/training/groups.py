@@ -19,7 +19,7 @@ from lth_tutorial.networks.calls import logits_of
 from lth_tutorial.networks.in_basis import InBasis, combine
 from lth_tutorial.networks.layers import AppendOne, LogitPair, SignActivation
 from lth_tutorial.networks.parametrized import allow_empty_rows_
-from lth_tutorial.states import State, tensors_of
+from lth_tutorial.states import State, check_initialized, tensors_of
 
 _LARGEST_STACKED = 100_000
 """Weights per network up to which stacking pays: of all on a CPU, of those with convolutions on a
@@ -37,6 +37,7 @@ class SingleModel:
     """One model, seen as a stack of one."""
 
     def __init__(self, model: nn.Module) -> None:
+        check_initialized(model)
         allow_empty_rows_(model)
         self.models = [model]
         self.parameters = dict(model.named_parameters())

@@ -328,3 +328,16 @@ def test_wrong_settings_are_refused(call, message, few):
     model = tiny(few)
     with pytest.raises(ValueError, match=message):
         call(model, few, lt.dense_mask(model))
+
+
+def test_a_model_that_draws_random_numbers_in_evaluation_too_is_named(digits):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 3),
+        nn.FractionalMaxPool2d(2, output_size=3),
+        nn.Flatten(),
+        nn.Linear(18, 10),
+    )
+    for criterion in (lt.fisher_scores, lt.obd_scores):
+        with pytest.raises(ValueError, match="Sequential draws random numbers in evaluation mode"):
+            criterion(model, digits, lt.dense_mask(model), examples=4)

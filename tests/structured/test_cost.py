@@ -219,3 +219,31 @@ def test_a_wrong_number_of_repeats_is_refused(digits, repeats):
     model = lt.build_model("mlp_8", seed=0, data=digits)
     with pytest.raises(ValueError, match=f"got {repeats}"):
         lt.training_cost({"one": model}, digits, TRAINING, repeats=repeats)
+
+
+class Queries(nn.Module):
+    """Learned queries: a module inside is called with a parameter itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.queries = nn.Parameter(torch.ones(3, 8))
+        self.inner, self.out = nn.Linear(8, 8, bias=False), nn.Linear(8, 4, bias=False)
+
+    def forward(self, x):
+        return self.out(self.inner(self.queries).mean(0) + x)
+
+
+def test_a_module_that_is_called_with_a_parameter_counts():
+    model = Queries()
+    model.out.weight.requires_grad_(False)
+    assert lt.flops(model, torch.ones(2, 8)) == 2 * (3 * 8 * 8 + 8 * 4)
+    assert [p.requires_grad for p in model.parameters()] == [True, True, False]
+
+
+def test_a_lazy_layer_is_not_initialised_by_looking_at_it(digits):
+    model = nn.Sequential(nn.Flatten(), nn.LazyLinear(10))
+    x = digits.normalize(digits.x_test[:2])
+    for look in (lambda: lt.flops(model, x), lambda: lt.evaluate(model, digits),
+                 lambda: lt.cost_table({"a": model}, x)):  # fmt: skip
+        with pytest.raises(ValueError, match="layer 1 is not initialised yet"):
+            look()
