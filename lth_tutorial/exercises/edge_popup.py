@@ -130,20 +130,21 @@ def score_gradient(fn: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None)
 
     def check(call: Callable) -> str | None:
         generator = torch.Generator().manual_seed(0)
-        weight, scores, upstream = torch.randn(3, 6, 4, generator=generator)
-        given_to = weight, scores, upstream
-        copies = [tensor.clone() for tensor in given_to]
-        given = call(*copies)
-        if given is None:
-            raise NothingReturned
-        if not all(
-            torch.equal(a, b) for a, b in zip(copies, (weight, scores, upstream), strict=True)
-        ):
-            return "your function changed its input in place: return a new tensor"
-        given = as_tensor(given)
-        if given is None or given.shape != weight.shape:
-            return f"the gradient is a tensor of the scores' shape, {tuple(weight.shape)}"
-        return _gradient_problem(given, weight, scores, upstream)
+        for shape in ((6, 4), (5, 5)):
+            tensors = torch.randn(3, *shape, generator=generator)
+            copies = [tensor.clone() for tensor in tensors]
+            given = call(*copies)
+            if given is None:
+                raise NothingReturned
+            if not all(map(torch.equal, copies, tensors)):
+                return "your function changed its input in place: return a new tensor"
+            given = as_tensor(given)
+            if given is None or given.shape != shape:
+                return f"the gradient is a tensor of the scores' shape, {shape}"
+            problem = _gradient_problem(given, *tensors)
+            if problem:
+                return problem
+        return None
 
     return guarded(fn, check, "upstream × weight × sign(score), for kept and pruned weights alike")
 

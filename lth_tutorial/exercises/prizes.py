@@ -70,48 +70,56 @@ def gain(fn: Callable[[Tensor, Tensor], Any] | None = None) -> Check:
 
     def check(call: Callable) -> str | None:
         generator = torch.Generator().manual_seed(0)
-        weight = torch.randn(6, 5, generator=generator) + 0.3
-        mask = torch.rand(6, 5, generator=generator) < 0.4
-        given = weight.clone(), mask.clone()
-        value = call(*given)
-        if value is None:
-            raise NothingReturned
-        if not torch.equal(given[0], weight) or not torch.equal(given[1], mask):
-            return "your function changed the weights or the mask: compute the gain from them"
-        if math.prod(getattr(value, "shape", ())) != 1:
-            return "a layer has one gain, a single number for all of its weights"
-        kept, value = weight[mask], as_number(value, text=False)
-        if math.isnan(value):
-            return "the gain is a number"
-        if abs(value - kept.abs().mean()) < 1e-5:
-            return None
-        wrong = {
-            weight.abs().mean(): "only *kept* weights count: the others are zero in the network",
-            (weight * mask).abs().mean(): (
-                "the mean is over the kept weights: divide by their number, not by the size of "
-                "the layer, or the gain shrinks with the density"
-            ),
-            weight.abs().sum() / mask.sum(): "add up the *kept* weights alone",
-            kept[kept > 0].mean(): "negative weights count as well, by their magnitude",
-            kept.square().mean(): "the mean *magnitude*, not the mean square",
-            kept.mean(): "the mean *magnitude*: positive and negative weights must not cancel",
-            kept.mean().abs(): "the mean *magnitude*: take |w| before the mean, not after",
-            kept.square().mean().sqrt(): (
-                "the root of the mean square keeps the layer's power, but the mean of |w| is "
-                "nearest to the weights: set the derivative of the squared error to zero"
-            ),
-            kept.abs().median(): "the *mean* magnitude, not the median",
-            kept.abs().max(): "the *mean* magnitude, not the largest",
-            kept.std(): "the *mean* magnitude: the spread around the mean is another number",
-            kept.abs().sum(): "divide the sum by the number of kept weights",
-            weight[~mask].abs().mean(): "True means *kept*: you averaged the others",
-        }
-        for number, idea in wrong.items():
-            if abs(value - float(number)) < 1e-5:
-                return idea
-        return f"the gain of the test layer is {kept.abs().mean():.4f}, not {value:.4f}"
+        for shape in ((6, 5), (4, 9)):
+            weight = torch.randn(shape, generator=generator) + 0.3
+            mask = torch.rand(shape, generator=generator) < 0.4
+            given = weight.clone(), mask.clone()
+            value = call(*given)
+            if value is None:
+                raise NothingReturned
+            if not torch.equal(given[0], weight) or not torch.equal(given[1], mask):
+                return "your function changed the weights or the mask: compute the gain from them"
+            if math.prod(getattr(value, "shape", ())) != 1:
+                return "a layer has one gain, a single number for all of its weights"
+            problem = _gain_problem(as_number(value, text=False), weight, mask)
+            if problem:
+                return problem
+        return None
 
     return guarded(fn, check, "the mean magnitude of the kept weights")
+
+
+def _gain_problem(value: float, weight: Tensor, mask: Tensor) -> str | None:
+    kept = weight[mask]
+    if math.isnan(value):
+        return "the gain is a number"
+    if abs(value - kept.abs().mean()) < 1e-5:
+        return None
+    wrong = {
+        weight.abs().mean(): "only *kept* weights count: the others are zero in the network",
+        (weight * mask).abs().mean(): (
+            "the mean is over the kept weights: divide by their number, not by the size of "
+            "the layer, or the gain shrinks with the density"
+        ),
+        weight.abs().sum() / mask.sum(): "add up the *kept* weights alone",
+        kept[kept > 0].mean(): "negative weights count as well, by their magnitude",
+        kept.square().mean(): "the mean *magnitude*, not the mean square",
+        kept.mean(): "the mean *magnitude*: positive and negative weights must not cancel",
+        kept.mean().abs(): "the mean *magnitude*: take |w| before the mean, not after",
+        kept.square().mean().sqrt(): (
+            "the root of the mean square keeps the layer's power, but the mean of |w| is "
+            "nearest to the weights: set the derivative of the squared error to zero"
+        ),
+        kept.abs().median(): "the *mean* magnitude, not the median",
+        kept.abs().max(): "the *mean* magnitude, not the largest",
+        kept.std(): "the *mean* magnitude: the spread around the mean is another number",
+        kept.abs().sum(): "divide the sum by the number of kept weights",
+        weight[~mask].abs().mean(): "True means *kept*: you averaged the others",
+    }
+    for number, idea in wrong.items():
+        if abs(value - float(number)) < 1e-5:
+            return idea
+    return f"the gain of the test layer is {kept.abs().mean():.4f}, not {value:.4f}"
 
 
 def sign_gradient(fn: Callable[[Tensor, Tensor], Tensor] | None = None) -> Check:
@@ -120,6 +128,13 @@ def sign_gradient(fn: Callable[[Tensor, Tensor], Tensor] | None = None) -> Check
     def check(call: Callable) -> str | None:
         x = torch.tensor([-2.0, -1.0, -0.75, -0.25, 0.0, 0.5, 1.0, 3.0])
         upstream = torch.tensor([0.5, 1.5, -2.0, 0.75, 3.0, 4.0, -0.5, -1.5])
+        for layer in ((x, upstream), (x[2:7].flip(0), upstream[:5])):
+            problem = once(call, *layer)
+            if problem:
+                return problem
+        return None
+
+    def once(call: Callable, x: Tensor, upstream: Tensor) -> str | None:
         given = x.clone(), upstream.clone()
         value = call(*given)
         if value is None:

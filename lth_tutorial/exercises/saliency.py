@@ -93,14 +93,15 @@ def hessian_diagonal(fn: Callable[[Callable, Tensor], Tensor] | None = None) -> 
     `loss` maps a vector to a number, `w` is a vector; the result has the shape of `w`.
     """
     matrix = torch.tensor([[2.0, 1.0, 0.0], [1.0, -4.0, -3.0], [0.0, -3.0, 6.0]])
-    point = torch.tensor([0.5, -1.0, 2.0])
+    point, other = torch.tensor([0.5, -1.0, 2.0]), torch.tensor([1.5, -0.5])
     cases = (
-        (lambda w: w @ matrix @ w / 2, matrix.diagonal(), matrix),
-        (lambda w: (w**4).sum() / 12 + w[0] * w[1], point**2, None),
+        (lambda w: w @ matrix @ w / 2, point, matrix.diagonal(), matrix),
+        (lambda w: (w**4).sum() / 12 + w[0] * w[1], point, point**2, None),
+        (lambda w: (w**3).sum() / 6 - w.prod(), other, other, None),
     )
 
     def check(call: Callable) -> str | None:
-        for loss, right, full in cases:
+        for loss, point, right, full in cases:
             given = point.clone()
             new = call(loss, given)
             if new is None:
@@ -144,17 +145,17 @@ def snip(fn: Callable[[Callable, Tensor, Tensor], Tensor] | None = None) -> Chec
 
     `loss` maps a vector of weights to a number; `mask` is boolean, True = kept.
     """
-    w = torch.tensor([1.0, -2.0, 0.5, 3.0])
+    weights = torch.tensor([1.0, -2.0, 0.5, 3.0, -1.0])
 
     def one(v: Tensor) -> Tensor:
         return (v[0] * v[1] + v[2] * v[3] + v[1] - v[3] * v[0]).square() - 5 * v[2]
 
     def other(v: Tensor) -> Tensor:
-        return (v[0] * v[2] - v[1] * v[3] - 3 * v[3]).square() + v[1] * v[2]
+        return (v[0] * v[2] - v[1] * v[3] - 3 * v[3]).square() + v[1] * v[2] * v[4]
 
     def check(call: Callable) -> str | None:
-        for loss, kept in ((one, "1110"), (other, "0111")):
-            mask = torch.tensor([k == "1" for k in kept])
+        for loss, kept in ((one, "1110"), (other, "01111")):
+            w, mask = weights[: len(kept)], torch.tensor([k == "1" for k in kept])
             given = w.clone(), mask.clone()
             new = call(loss, *given)
             if new is None:

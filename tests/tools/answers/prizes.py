@@ -52,6 +52,7 @@ WRONG = {
         (lambda w, m: w[m].abs().sum(), "divide the sum"),
         (lambda w, m: w[~m].abs().mean(), "True means *kept*"),
         (lambda w, m: 1.0, "not 1.0000"),
+        (lambda w, m: 0.64776337, "not 0.6478"),
         (lambda w, m: w.abs_()[m].mean(), "changed the weights"),
         (lambda w, m: w[m].abs().median(), "not the median"),
         (lambda w, m: w[m].abs().max(), "not the largest"),

@@ -9,7 +9,9 @@ import torch
 def one_at_a_time(loss, w):
     w = w.requires_grad_()
     (g,) = torch.autograd.grad(loss(w), w, create_graph=True)
-    return torch.stack([torch.autograd.grad(g[i], w, retain_graph=True)[0][i] for i in range(3)])
+    return torch.stack(
+        [torch.autograd.grad(g[i], w, retain_graph=True)[0][i] for i in range(len(w))]
+    )
 
 
 def row_sums(loss, w):
@@ -47,7 +49,14 @@ def finite_differences(loss, w):
 def forgets_create_graph(loss, w):
     w = w.requires_grad_()
     (g,) = torch.autograd.grad(loss(w), w)
-    return torch.stack([torch.autograd.grad(g[i], w)[0][i] for i in range(3)])
+    return torch.stack([torch.autograd.grad(g[i], w)[0][i] for i in range(len(w))])
+
+
+def for_three(loss, w):
+    w = w.requires_grad_()
+    (g,) = torch.autograd.grad(loss(w), w, create_graph=True)
+    second = [torch.autograd.grad(g[i], w, retain_graph=True)[0][i] for i in range(2)]
+    return torch.stack([*second, torch.autograd.grad(g.sum() - g[0] - g[1], w)[0][-1]])
 
 
 def by_gates(loss, w, mask):
@@ -200,6 +209,7 @@ WRONG = {
         (lambda loss, w: one_at_a_time(loss, w).sum(), "one number per weight"),
         (lambda loss, w: 2 * one_at_a_time(loss, w), "not more and not less"),
         (lambda loss, w: torch.tensor([2.0, -4.0, 6.0]), "not more and not less"),
+        (for_three, "one number per weight", "(2,)"),
         (by_magnitudes, "may be negative"),
         (obd_saliency, "OBD's saliency"),
         (leaves_zeros, "changed the weights"),
@@ -220,7 +230,7 @@ WRONG = {
         (lambda f, w, m: (w * m).abs(), "magnitude alone"),
         (lambda f, w, m: (w * m * torch.func.grad(f)(w * m)).square(), "not its square"),
         (lambda f, w, m: (m * torch.func.grad(f)(w * m)).abs(), "gradient alone"),
-        (lambda f, w, m: torch.tensor([16.0, 32.0, 2.5, 0.0]), "yours is"),
+        (lambda f, w, m: torch.tensor([16.0, 32.0, 2.5, 0.0]), "score per weight"),
         (removes_altogether, "removes each weight altogether"),
         (opens_the_mask, "in place"),
         (lambda f, w, m: right_snip(f, w, m)[m], "one score per weight"),
