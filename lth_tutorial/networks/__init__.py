@@ -25,6 +25,7 @@ from lth_tutorial.networks.layers import (
 )
 from lth_tutorial.networks.weights import (
     LeftOutWarning,
+    LostZerosWarning,
 )
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "reinitialize",
     "InitializationWarning",
     "LeftOutWarning",
+    "LostZerosWarning",
     "mlp",
     "SignActivation",
     "with_batch_norm",

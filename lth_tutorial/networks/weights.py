@@ -20,7 +20,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _SpectralNorm, _WeightNorm
 
 from lth_tutorial.networks.in_basis import InBasis
-from lth_tutorial.networks.uses import multiplied
+from lth_tutorial.networks.uses import multiplied, zeros_are_lost
 from lth_tutorial.states import check_initialized
 
 LAYERS: dict[type[nn.Module], str] = {
@@ -54,6 +54,10 @@ LISTS = (nn.ParameterList, nn.ParameterDict)
 
 class LeftOutWarning(UserWarning):
     """A large part of a model is no weight that a mask could prune; density does not count it."""
+
+
+class LostZerosWarning(UserWarning):
+    """A layer makes numbers of the zeros of a weight: what a mask prunes is not zero there."""
 
 
 def prunable_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -112,6 +116,24 @@ def warn_of_left_out(model: nn.Module, weights: dict[str, Tensor]) -> None:
         )
 
 
+def warn_of_lost_zeros(model: nn.Module) -> None:
+    """Warn, naming them, of weights that a forward pass changes so that zeros are none."""
+    lost = [
+        f"{path}.{attribute} ({class_of(module).__name__})" if path else attribute
+        for path, module in model.named_modules()
+        if _is_written_by_others(module) and not isinstance(module, LISTS)
+        for attribute, parameter in own_parameters(module)
+        if _is_weight(module, attribute, parameter) and zeros_are_lost(module, attribute)
+    ]
+    if lost:
+        warnings.warn(
+            f"{', '.join(lost)}: the forward pass computes another weight from what is stored, in "
+            f"which its zeros are numbers; masks prune what is stored, and density counts that",
+            LostZerosWarning,
+            stacklevel=4,
+        )
+
+
 def shared_weights(model: nn.Module) -> list[str]:
     """Return the names of parameters that stand in several places of the model."""
     places = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
@@ -163,12 +185,16 @@ def _is_weight(module: nn.Module, attribute: str, tensor: Tensor) -> bool:
         return tensor.ndim >= 2
     if isinstance(module, SPARED) and attribute == "weight":
         return False
-    if class_of(module).__module__.startswith("torch.nn.") or not is_matrix(tensor):
+    if not _is_written_by_others(module) or not is_matrix(tensor):
         return False
     if not tensor.requires_grad and any(p.requires_grad for p in module.parameters()):
         return False
     products = multiplied(module)
     return tensor.shape[0] > 1 if products is None else attribute in products
+
+
+def _is_written_by_others(module: nn.Module) -> bool:
+    return not class_of(module).__module__.startswith("torch.nn.")
 
 
 def is_matrix(tensor: Tensor) -> bool:

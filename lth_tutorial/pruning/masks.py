@@ -17,7 +17,11 @@ from torch import Tensor, nn
 
 from lth_tutorial.data.dataset import Dataset, generator_for
 from lth_tutorial.networks.parametrized import allow_empty_rows_
-from lth_tutorial.networks.weights import prunable_weights, warn_of_left_out
+from lth_tutorial.networks.weights import (
+    prunable_weights,
+    warn_of_left_out,
+    warn_of_lost_zeros,
+)
 from lth_tutorial.runtime import choose
 from lth_tutorial.safety.arguments import checked
 from lth_tutorial.safety.files import (
@@ -54,9 +58,12 @@ def dense_mask(model: nn.Module) -> Mask:
 
     Warns:
         LeftOutWarning: if tables, scales or constants are a large part of the model.
+        LostZerosWarning: if a layer makes numbers of the zeros of what it stores (weight
+            standardisation, say), so that no zero of the mask is one of the weight.
     """
     weights = prunable_weights(model)
     warn_of_left_out(model, weights)
+    warn_of_lost_zeros(model)
     return {name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()}
 
 

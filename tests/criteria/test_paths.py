@@ -149,6 +149,7 @@ SEQUENCES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::lth_tutorial.LostZerosWarning")
 @pytest.mark.parametrize("name", SEQUENCES)
 def test_every_weight_that_moves_the_output_is_connected_and_scored(name):
     model = SEQUENCES[name]

@@ -213,3 +213,66 @@ def test_foreign_vision_networks_keep_their_layers_and_nothing_else():
             if p.ndim >= 2
         }
         assert names(model) == expected
+
+
+class Standardised(nn.Linear):
+    """Weight standardisation: a weight of 0 is not 0 once the mean is taken off."""
+
+    def forward(self, x):
+        w = self.weight - self.weight.mean(1, keepdim=True)
+        return F.linear(x, w / (w.std(1, keepdim=True) + 1e-5), self.bias)
+
+
+class Corrected(nn.Linear):
+    """A frozen weight and a product of two thin ones that is added to it."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.a, self.b = nn.Parameter(torch.zeros(4, 2)), nn.Parameter(torch.ones(2, 6))
+
+    def forward(self, x):
+        return F.linear(x, self.weight + self.a @ self.b)
+
+
+class Binary(nn.Linear):
+    def forward(self, x):
+        return F.linear(x, torch.where(self.weight >= 0, 1.0, -1.0))
+
+
+@pytest.mark.parametrize("kind", [Standardised, Corrected, Binary])
+def test_a_layer_that_makes_numbers_of_its_zeros_is_named(kind):
+    model = nn.Sequential(nn.Flatten(), kind(6, 4))
+    with pytest.warns(lt.LostZerosWarning, match=rf"^1.weight \({kind.__name__}\): the forward"):
+        assert "1.weight" in lt.dense_mask(model)
+
+
+class Scaled(nn.Linear):
+    """Factors, masks, norms and signs leave a zero a zero, wherever it is moved to."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.scale = nn.Parameter(torch.ones(4, 1))
+        self.register_buffer("part", torch.rand(4, 6) < 0.7)
+
+    def forward(self, x):
+        w = F.normalize(self.weight * self.part * self.scale).t().contiguous()
+        return x @ torch.tanh(w) / 2
+
+
+def test_factors_keep_zeros_and_nothing_is_said():
+    model = Scaled(6, 4)
+    assert set(lt.dense_mask(model)) == {"weight"}
+
+
+class Exponential(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.log, self.plain = nn.Parameter(torch.randn(8, 6)), nn.Parameter(torch.randn(8, 3))
+
+    def forward(self, x):
+        return F.linear(x, self.log.exp()) @ self.plain
+
+
+def test_a_parameter_whose_zeros_are_numbers_is_named():
+    with pytest.warns(lt.LostZerosWarning, match="^log: the forward"):
+        lt.dense_mask(Exponential())
