@@ -222,6 +222,9 @@ _CASES = (
      "with n = 10 the interval reaches 2.26 standard errors, not 1.96 or 2"),
     ((0.99, 0.985, 0.99, 0.99), (0.97, 0.97, 0.97, 0.97), 0.005, True,
      "better than the dense network matches too: the test is one-sided"),
-    ((0.97, 0.97, 0.97, 0.95), (0.97, 0.97, 0.97, 0.97), 0.018, False,
-     "the middle of the interval is the *mean* difference, here half a point below zero"),
+    ((0.97, 0.97, 0.97, 0.97, 0.95), (0.97,) * 5, 0.013, False,
+     "the middle of the interval is the *mean* difference, here 0.4 points below zero"),
+    ((0.97, 0.97, 0.97, 0.97, 0.95), (0.97,) * 5, 0.0158, True,
+     "with n = 5 the interval reaches 2.78 standard errors, and a standard error is the standard "
+     "*deviation* over √n, not half the range"),
 )  # fmt: skip

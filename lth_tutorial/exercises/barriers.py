@@ -159,8 +159,8 @@ def stable_from(fn: Callable[[Heights], int | None] | None = None) -> Check:
                 "*below* 2 points: a mean of exactly 0.02 is not below it",
             ),
             (
-                {0: [0.3, 0.2, 0.3, 0.2], 50: [0.01, 0.02, 0.02, 0.02]}, 50,
-                "the mean is 0.0175: divide by the number of seeds, and do not round",
+                {0: [0.3, 0.2], 50: [0.01, 0.02, 0.02, 0.02]}, 50,
+                "the mean is 0.0175: divide by the step's own number of seeds, and do not round",
             ),
             ({0: [0.0, -0.01], 10: [0.0, 0.0]}, 0, "stable from step 0 is an answer, not None"),
             (

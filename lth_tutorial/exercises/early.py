@@ -127,6 +127,7 @@ _CASES: tuple[tuple[list[Tensor], str], ...] = (
     ([*_history(_A, _A, _A, _A), _TIED, *_history(_FAR)], "equal, with ties at the threshold"),
     (_history(*_STAR, _A, _FAR), "0.1 from the newest and further from one another"),
     (_history(_FAR, _A, *_STAR, _FAR), "near the oldest, and further from one another"),
+    (_history(*["=" * 20] * 5, *[_A] * 5), "empty for five epochs, and then the same"),
     (_wandering(*_STEP), "exactly 0.1 apart, while the score at the threshold changes places"),
     (_lopsided(_A, _FAR, _A, _FAR, _A, _FAR), "never the same, with one channel far above all"),
 )
@@ -230,7 +231,7 @@ def stopping_rule(fn: Callable[[list[Tensor]], int | None] | None = None) -> Che
 
 
 _VAL = torch.tensor(
-    [[0.50, 0.80, 0.90, 0.85, 0.70], [0.60, 0.95, 0.70, 0.95, 0.60], [0.2, 0.4, 0.6, 0.5, 0.8]]
+    [[0.50, 0.88, 0.91, 0.86, 0.70], [0.60, 0.95, 0.70, 0.95, 0.60], [0.2, 0.4, 0.6, 0.5, 0.8]]
 )
 _TEST = torch.tensor(
     [[0.52, 0.95, 0.83, 0.81, 0.74], [0.65, 0.77, 0.91, 0.88, 0.59], [0.3, 0.7, 0.5, 0.6, 0.55]]

@@ -281,6 +281,7 @@ WRONG = {
         (of_differences(around_the_median), "*mean* difference"),
         (of_differences(of_ratios), "not a share of the dense network's"),
         (a_share_of_the_dense, "not a share of the dense network's"),
+        (matching(student, deviation=lambda d: np.ptp(d) / 2), "not half the range"),
         (in_another_order, "in the order that is given"),
         (sorts_in_place, "changed the accuracies"),
         (nothing_for_two, "False, not None"),

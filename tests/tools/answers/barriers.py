@@ -182,6 +182,7 @@ WRONG = {
         (looks_one_step_ahead, "*all* later ones"),
         (empties, "changed `heights`"),
         (lambda h: right({s: [sum(v) / 2] for s, v in h.items()}), "number of seeds"),
+        (lambda h: right({s: [sum(v) / len(h[min(h)])] for s, v in h.items()}), "own number"),
         (lambda h: right({s: [round(np.mean(v), 2)] for s, v in h.items()}), "do not round"),
         (lambda h: right({s: np.abs(v) for s, v in h.items()}), "mean magnitude"),
         (lambda h: next(s for s in sorted(h) if np.mean(h[s]) < 0.02), "next(…, None)"),

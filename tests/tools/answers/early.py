@@ -95,6 +95,14 @@ def empties(scores):
     return epoch
 
 
+def gives_up(scores):
+    """Return None for good where five masks agree on nothing."""
+    masks = masks_of(scores)
+    for epoch in range(4, len(masks)):
+        if all((masks[epoch] != m).sum() * 10 <= len(m) for m in masks[epoch - 4 : epoch]):
+            return epoch if masks[epoch].any() else None
+
+
 def by_sets(scores):
     kept = []
     for epoch, values in enumerate(scores):
@@ -151,6 +159,7 @@ WRONG = {
         (lambda s: (e := rule(s)) and e - 4, "not at the oldest"),
         (lambda s: rule(s) or 0, "None, not 0"),
         (empties, "changed the scores"),
+        (gives_up, "empty for five epochs"),
         (lambda s: torch.tensor([1, 2]), "a whole number"),
         (lambda s: True, "a whole number"),
     ],
@@ -169,6 +178,7 @@ WRONG = {
         (lambda val, test: chosen(val, test.mul_(2)), "changed the accuracies"),
         (lambda val, test: "the best", "one accuracy per run"),
         (helped_by_the_test, "had a say"),
+        (lambda val, test: chosen((10 * val).round(), test), "at its chosen epoch"),
         (lambda val, test: test[:, val.argmax(dim=1)], "of its own", "(3, 3)"),
         (lambda val, test: 100 * chosen(val, test), "at its chosen epoch"),
     ],
