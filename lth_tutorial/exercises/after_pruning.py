@@ -13,6 +13,7 @@ from lth_tutorial.exercises.outcome import (
     as_truth,
     guarded,
     is_open,
+    shown,
 )
 
 STEPS, REWIND_STEP, ROUNDS = 63_000, 2_000, 5
@@ -27,7 +28,7 @@ def total_steps(answer: int | None = None) -> Check:
         return OPEN
     number = as_number(answer)
     if not math.isfinite(number):
-        return Check(False, f"the answer is a number of steps; got {answer!r}")
+        return Check(False, f"the answer is a number of steps; got {shown(answer)}")
     rest = STEPS - REWIND_STEP
     right = STEPS + ROUNDS * rest
     if number == right:

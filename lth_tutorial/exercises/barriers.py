@@ -19,6 +19,7 @@ from lth_tutorial.exercises.outcome import (
     close,
     guarded,
     is_open,
+    shown,
 )
 
 PATH = (0.02, 0.06, 0.30, 0.22, 0.04)
@@ -31,7 +32,7 @@ def barrier_height(answer: float | None = None) -> Check:
         return OPEN
     number = as_number(answer)
     if math.isnan(number):
-        return Check(False, f"the answer is a height, a number in [0, 1]; got {answer!r}")
+        return Check(False, f"the answer is a height, a number in [0, 1]; got {shown(answer)}")
     ends = (PATH[0] + PATH[-1]) / 2
     right = max(PATH) - ends
     if abs(number - right) <= 0.0005:
@@ -179,7 +180,7 @@ def stable_from(fn: Callable[[Heights], int | None] | None = None) -> Check:
         for found, (heights, right, idea) in zip(answers, cases, strict=True):
             number = None if found is None else as_number(found, text=False)
             if number != right:
-                return f"for {heights} the answer is {right}; got {found!r}: {idea}"
+                return f"for {heights} the answer is {right}; got {shown(found)}: {idea}"
         return None
 
     return guarded(fn, check, "the first step that is stable together with all later ones")

@@ -9,6 +9,7 @@ from lth_tutorial.exercises.outcome import (
     Check,
     as_number,
     is_open,
+    shown,
 )
 
 # Chosen so that rounding once at the end gives another number than rounding in every round.
@@ -79,7 +80,7 @@ def remaining_weights(answer: int | None = None) -> Check:
     if math.isnan(number):
         layers = isinstance(answer, (dict, list, tuple)) and len(answer) == len(LAYERS)
         add = ". Add up what is left in the layers" if layers else ""
-        return Check(False, f"the answer is a whole number of weights; got {answer!r}{add}")
+        return Check(False, f"the answer is a whole number of weights; got {shown(answer)}{add}")
     if not number.is_integer():
         return Check(False, _not_whole(number))
     count, total = int(number), sum(LAYERS)

@@ -18,6 +18,7 @@ from lth_tutorial.exercises.outcome import (
     as_tensor,
     guarded,
     is_open,
+    shown,
 )
 
 RATIO = (1 - math.sqrt(0.8)) / 2
@@ -45,7 +46,7 @@ def chance_ratio(answer: float | None = None) -> Check:
         return OPEN
     number = as_number(answer)
     if math.isnan(number):
-        return Check(False, f"the answer is a share, a number in [0, 1]; got {answer!r}")
+        return Check(False, f"the answer is a share, a number in [0, 1]; got {shown(answer)}")
     if abs(number - RATIO) <= 0.0003:
         return Check(True, f"2p(1 − p) = 0.1 has the root {RATIO:.4f}; below it, chance passes")
     for wrong, idea in _TYPICAL.items():
@@ -203,7 +204,7 @@ def stopping_rule(fn: Callable[[list[Tensor]], int | None] | None = None) -> Che
                 return "your function changed the scores: compute masks from them"
             number = None if value is None else as_number(value, text=False)
             if not (number is None or number.is_integer()):
-                return f"the answer is an epoch, a whole number from 0, or None; got {value!r}"
+                return f"the answer is an epoch, a whole number from 0, or None; got {shown(value)}"
             got.append(None if number is None else int(number))
         if all(value is None for value in got):
             raise NothingReturned

@@ -17,6 +17,7 @@ from lth_tutorial.exercises.outcome import (
     guarded,
     is_open,
     mask_problem,
+    shown,
 )
 
 _SCORES = (0.3, -0.9, 0.1, 0.5, -0.2, 0.4)
@@ -36,8 +37,8 @@ def kept_by_hand(answer: Sequence[int] | None = None) -> Check:
         if any(float(i) != int(i) for i in given):
             return Check(False, "asked are the *places* of the weights, not their scores")
         places = sorted(int(i) for i in given)
-    except (TypeError, ValueError, OverflowError):
-        return Check(False, f"the answer is a list of places, counted from 0; got {answer!r}")
+    except Exception:  # whatever cannot be iterated over, compared or counted
+        return Check(False, f"the answer is a list of places, counted from 0; got {shown(answer)}")
     if places == [1, 3, 5]:
         return Check(True, "the three largest magnitudes: 0.9, 0.5 and 0.4")
     if places == [0, 3, 5]:

@@ -81,6 +81,15 @@ def is_open(answer: Any) -> bool:
     return answer is None or answer is ...
 
 
+def shown(answer: Any) -> str:
+    """Return an answer as it is written, for a message: shortened, and whatever it is."""
+    try:
+        text = repr(answer)
+    except Exception:
+        return type(answer).__name__
+    return text if len(text) <= 80 else f"{text[:60]}… ({type(answer).__name__})"
+
+
 def as_number(answer: Any, *, text: bool = True) -> float:
     """Return an answer as a number, NaN if it is none; True and False are none.
 

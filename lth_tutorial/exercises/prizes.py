@@ -18,6 +18,7 @@ from lth_tutorial.exercises.outcome import (
     close,
     guarded,
     is_open,
+    shown,
 )
 
 WEIGHTS = 784 * 300 + 300 * 100 + 100 * 10
@@ -53,7 +54,7 @@ def packed_bytes(answer: object = None) -> Check:
         return OPEN
     number = as_number(answer)
     if not math.isfinite(number):
-        return Check(False, f"the answer is a number of bytes; got {answer!r}")
+        return Check(False, f"the answer is a number of bytes; got {shown(answer)}")
     if number == BYTES:
         return Check(True, f"{BYTES:,} bytes, a 32nd of the dense network's {4 * WEIGHTS:,}")
     for wrong, idea in _TYPICAL.items():

@@ -18,6 +18,7 @@ from lth_tutorial.exercises.outcome import (
     as_number,
     guarded,
     is_open,
+    shown,
 )
 
 FRACTION, ROUNDS = 0.3, 4
@@ -29,7 +30,7 @@ def density_after_rounds(answer: float | None = None) -> Check:
         return OPEN
     number = as_number(answer)
     if math.isnan(number):
-        return Check(False, f"the answer is a density, a number in [0, 1]; got {answer!r}")
+        return Check(False, f"the answer is a density, a number in [0, 1]; got {shown(answer)}")
     kept = 1 - FRACTION
     right = kept**ROUNDS
     if abs(number - right) <= 0.0005:

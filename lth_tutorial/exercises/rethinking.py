@@ -14,6 +14,7 @@ from lth_tutorial.exercises.outcome import (
     as_truth,
     guarded,
     is_open,
+    shown,
 )
 
 EPOCHS, SHARE, LONGEST = 160, 0.4, 2
@@ -25,7 +26,7 @@ def scratch_b_epochs(answer: float | None = None) -> Check:
         return OPEN
     number = as_number(answer)
     if not math.isfinite(number):
-        return Check(False, f"the answer is a number of epochs; got {answer!r}")
+        return Check(False, f"the answer is a number of epochs; got {shown(answer)}")
     right = EPOCHS * LONGEST
     if number == right:
         return Check(True, f"{EPOCHS} / {SHARE:g} = {EPOCHS / SHARE:g}, but no more than doubled")
@@ -65,7 +66,7 @@ def fair_steps(fn: Callable[[int, int, float, float], float] | None = None) -> C
             right = train * dense / small + tune
             spent, number = train * dense + tune * small, as_number(new, text=False)
             if math.isnan(number):
-                return f"the answer is a number of steps; got {new!r}"
+                return f"the answer is a number of steps; got {shown(new)}"
             if math.isclose(number, right, rel_tol=1e-6):
                 continue
             given = f"train={train}, tune={tune}, dense={dense:g}, small={small:g}"

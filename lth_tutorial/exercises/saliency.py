@@ -19,6 +19,7 @@ from lth_tutorial.exercises.outcome import (
     guarded,
     is_open,
     mask_problem,
+    shown,
 )
 
 WEIGHTS, CURVATURES = (0.5, -2.0, 1.0), (8.0, 0.1, 1.5)
@@ -76,7 +77,7 @@ def _number(answer: Any, right: float, typical: dict[float, str], passed: str, k
         return OPEN
     number = as_number(answer)
     if math.isnan(number):
-        return Check(False, f"the answer is {kind}, a number; got {answer!r}")
+        return Check(False, f"the answer is {kind}, a number; got {shown(answer)}")
     if math.isclose(number, right, rel_tol=1e-4):
         return Check(True, f"{right:g}: {passed}")
     for wrong, idea in typical.items():

@@ -17,6 +17,7 @@ from lth_tutorial.exercises.outcome import (
     as_number,
     guarded,
     is_open,
+    shown,
 )
 
 FILTERS, CHANNELS = 64, 64
@@ -32,7 +33,7 @@ def filters_left(answer: float | None = None) -> Check:
         return OPEN
     number = as_number(answer)
     if math.isnan(number):
-        return Check(False, f"the answer is a share, a number in [0, 1]; got {answer!r}")
+        return Check(False, f"the answer is a share, a number in [0, 1]; got {shown(answer)}")
     if abs(number - 0.25) <= 1e-6:
         left = FILTERS // 2 * (CHANNELS // 2) * 9
         return Check(True, f"{left:,} of {FILTERS * CHANNELS * 9:,}: half the rows, half of each")

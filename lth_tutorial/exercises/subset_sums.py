@@ -17,6 +17,7 @@ from lth_tutorial.exercises.outcome import (
     guarded,
     is_open,
     mask_problem,
+    shown,
 )
 from lth_tutorial.theory.subsets import best_single, best_subset, random_products
 
@@ -30,7 +31,7 @@ def subset_error_by_hand(answer: float | None = None) -> Check:
         return OPEN
     value = as_number(answer)
     if math.isnan(value):
-        return Check(False, f"the answer is one number, the error; got {answer!r}")
+        return Check(False, f"the answer is one number, the error; got {shown(answer)}")
     sums = [sum(some) for r in range(5) for some in itertools.combinations(_NUMBERS, r)]
     right = min(abs(_TARGET - total) for total in sums)
     if abs(value - right) < 1e-6:

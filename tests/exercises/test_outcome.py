@@ -135,11 +135,23 @@ def test_functions_that_end_or_return_now_and_then_are_failed_checks(name):
     assert_names(one(lambda *a, **b: 1 - torch.tensor(True)), "`~mask` inverts")
 
 
+class Unspeakable:
+    """Cannot be shown, compared, counted or iterated over."""
+
+    def fails(self, *_):
+        raise OSError
+
+    __repr__ = __eq__ = __float__ = __iter__ = tolist = item = fails
+    __hash__ = None
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in OF_FUNCTIONS])
 def test_odd_answers_by_hand_are_failed_checks(name):
     odd = (np.array([[1, 2]]), torch.ones(3, 3), 10**400, 1j, object(), "", "1,2", float("nan"))
-    for value in (*odd, float("inf"), {}, [None], lambda: 1):
+    for value in (*odd, float("inf"), {}, [None], lambda: 1, Unspeakable(), [Unspeakable()] * 6):
         assert getattr(check, name)(value).passed is False
+    for value in ([7] * 10_000, "a" * 10_000, torch.zeros(10_000)):
+        assert len(getattr(check, name)(value).message) < 400
 
 
 @pytest.mark.parametrize("name", OF_FUNCTIONS)
