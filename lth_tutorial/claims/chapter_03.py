@@ -119,10 +119,11 @@ CLAIMS: tuple[Claim, ...] = (
         "Li et al. 2017, section 4; a control of this book", _CNN,
         Setting("50 % of filters, batch of 256", (
             Effect(
-                "times as fast, removed", _value("removed", "speedup"), 1.5, unit="",
+                "times as fast, removed", _value("removed", "speedup"), 1.5, unit="", timed=True,
             ),
             Effect(
                 "times as fast, masked", _value("masked", "speedup"), 1.1, "below", unit="",
+                timed=True,
             ),
         )),
     ),

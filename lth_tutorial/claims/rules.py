@@ -57,6 +57,7 @@ class Effect:
         threshold: in the quantity's units.
         beyond: "above" or "below" the threshold.
         unit: "points" prints hundredths (accuracies), "steps" and "" print the number itself.
+        timed: measured by a clock, so that another machine, or a busy one, measures otherwise.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Effect:
     threshold: float
     beyond: Literal["above", "below"] = "above"
     unit: Literal["points", "steps", ""] = "points"
+    timed: bool = False
 
     def interval(self, rows: pd.DataFrame) -> Interval:
         """Return mean, 95 % interval and n over the seeds."""
