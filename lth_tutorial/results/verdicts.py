@@ -148,9 +148,10 @@ def _row(claim: pd.Series) -> str:
             ("level", claim["measured"]),
         )
     )
+    source = text["source"][:1].upper() + text["source"][1:]
     departs = f" <strong>≠</strong> {text['departs']}." if claim["departs"] else ""
     return (
-        f"<tr {keys}><td>{text['claim']}<small>{text['source']}. Here, chapter {text['chapter']}, "
+        f"<tr {keys}><td>{text['claim']}<small>{source}. Here, chapter {text['chapter']}, "
         f"{text['measured']}: {text['setting']}.{departs}</small></td>"
         f"<td>{_measured(text) if claim['n'] else 'nothing yet'}"
         f"<details><summary>Criterion</summary>"
