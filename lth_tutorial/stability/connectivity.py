@@ -180,10 +180,15 @@ def check_states(a: State, b: State) -> None:
 
 def _between(a: State, b: State, alpha: float) -> State:
     state = {
-        name: torch.lerp(tensor, b[name], alpha) if tensor.is_floating_point() else tensor.clone()
+        name: torch.lerp(tensor, b[name], alpha) if are_numbers(tensor) else tensor.clone()
         for name, tensor in a.items()
     }
     return state if alpha in (0, 1) else follow_weights(state)
+
+
+def are_numbers(tensor: torch.Tensor) -> bool:
+    """Return whether there is something between two tensors like this one."""
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def _check_masked(state: State, mask: Mask | None) -> None:

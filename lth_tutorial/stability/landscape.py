@@ -21,6 +21,7 @@ from lth_tutorial.safety.arguments import checked
 from lth_tutorial.stability.buffers import frozen_norms, warn_of_buffers
 from lth_tutorial.stability.connectivity import (
     BatchNorm,
+    are_numbers,
     barrier,
     check_points,
     check_states,
@@ -159,7 +160,7 @@ def _axis(values: Sequence[float], points: int, margin: float) -> tuple[float, .
 def _combination(a: State, b: State, c: State, towards_b: float, towards_c: float) -> State:
     state = {
         name: tensor + towards_b * (b[name] - tensor) + towards_c * (c[name] - tensor)
-        if tensor.is_floating_point()
+        if are_numbers(tensor)
         else tensor.clone()
         for name, tensor in a.items()
     }

@@ -18,7 +18,7 @@ from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.states import State, load_state_
 from lth_tutorial.supermask.zhou import large_final_mask, replace_kept, rescale_kept
 from lth_tutorial.tickets.arms import model_builder
-from lth_tutorial.tickets.lottery import IMPRound, imp_rounds, train_all
+from lth_tutorial.tickets.lottery import IMPRound, check_fits, imp_rounds, train_all
 from lth_tutorial.training.checkpoints import read_checked_json, write_checked_json
 from lth_tutorial.training.config import IMPConfig, TrainConfig
 from lth_tutorial.training.evaluation import evaluate
@@ -80,6 +80,7 @@ def signs_experiment(
     if not seeds or not all(is_whole(s) and s >= 0 for s in seeds) or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds are different whole numbers of at least 0; got {seeds}")
     build, rows = model_builder(model, data), []
+    check_fits(build(seeds[0]), train_config, imp_config)
     trainings = 1 + imp_config.rounds * len(RETRAINED)
     with progress_bar(trainings * train_config.steps * len(seeds), "signs and masks") as bar:
         for seed in seeds:

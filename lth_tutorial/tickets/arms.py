@@ -283,13 +283,22 @@ def model_builder(
             f"own initial weights; got {type(model).__name__}"
         )
 
+    is_known = isinstance(model, str)
+
     def build(seed: int) -> nn.Module:
+        nonlocal is_known
         made = build_model(model, seed=seed, data=data) if isinstance(model, str) else model(seed)
         if not isinstance(made, nn.Module):
             raise ArgumentError(
                 f"model is a name or a function from a seed to a module; of seed {seed} it gives "
                 f"{shown(made)}"
             )
+        if not is_known and model(seed) is made:
+            raise ArgumentError(
+                f"model, called twice with seed {seed}, gives the same model twice: let every call "
+                f"build a new one, or a training begins where another ended"
+            )
+        is_known = True
         return made.to(data.device)
 
     return build

@@ -18,10 +18,11 @@ from torch import nn
 
 from lth_tutorial.criteria.weights import relative_magnitude_scores
 from lth_tutorial.data.dataset import Dataset
+from lth_tutorial.networks.first_pass import first_pass
 from lth_tutorial.pruning.masks import Mask, dense_mask, density, shuffle_within_layers
 from lth_tutorial.pruning.prune import check_fraction, prune
 from lth_tutorial.runtime import choose, progress_bar
-from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.arguments import checked, different_seeds
 from lth_tutorial.states import State, load_state_, snapshot
 from lth_tutorial.tickets.arms import OTHER_INITIALIZATION, model_builder
 from lth_tutorial.training.attacks import Attack
@@ -67,8 +68,9 @@ def boosting_mask(
     """
     check_fraction(fraction, "global")
     start = snapshot(model)
+    names = dense_mask(model)
     result = train(model, data, config, data_seed=data_seed)
-    mask = _mask_of(result, dense_mask(model), fraction)
+    mask = _mask_of(result, names, fraction)
     load_state_(model, start)
     return mask
 
@@ -126,6 +128,10 @@ def boosting_experiment(
             "the arm 'narrow' needs narrow=…, a model; 'strong_mask' needs strong=…, an attack"
         )
     build, finders = model_builder(model, data), _finders(arms, config, low, strong, high)
+    for each in (build, *(() if narrow is None else (model_builder(narrow, data),))):
+        first = each(different_seeds(seeds)[0])
+        dense_mask(first)
+        first_pass(first, data)
     total = sum(c.steps for c in finders.values()) + config.steps * len(arms)
     rows, starts = [], {seed: snapshot(build(seed)) for seed in seeds}
     with progress_bar(total * len(seeds), "boosting") as bar:

@@ -20,7 +20,7 @@ from lth_tutorial.data.dataset import Dataset, generator_for
 from lth_tutorial.networks.calls import copied
 from lth_tutorial.pruning.masks import Mask, density
 from lth_tutorial.runtime import choose, progress_bar
-from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.arguments import checked, different_seeds
 from lth_tutorial.states import State, load_state_
 from lth_tutorial.structured.removal import unit_mask
 from lth_tutorial.tickets.arms import OTHER_INITIALIZATION, model_builder
@@ -30,6 +30,7 @@ from lth_tutorial.training.evaluation import evaluate
 from lth_tutorial.training.outcome import SNAPSHOT, TrainResult
 from lth_tutorial.training.replicates import train_replicates
 from lth_tutorial.variants.early_bird import (
+    CRITERIA,
     check_drawn,
     draw_mask,
     drawing_epoch,
@@ -198,6 +199,7 @@ def settling_experiment(
         raise ValueError("fractions are one or more numbers in [0, 1); got none: []")
     for fraction in fractions:
         check_drawn(fraction)
+    check_ranked(model, data, seeds, by)
     with progress_bar(config.steps * len(list(seeds)), "masks") as bar:
         history = train_history(
             model, data, config, seeds=seeds, on_step=bar.update, workdir=within(workdir, "dense")
@@ -254,6 +256,7 @@ def early_bird_experiment(
     whole = config.steps // (len(data.x_train) // config.batch_size)
     if not draw_epochs or not all(0 < epoch < whole for epoch in draw_epochs):
         raise ValueError(f"draw_epochs lie between 0 and {whole}; got {list(draw_epochs)}")
+    check_ranked(model, data, seeds, "bn_scale")
     total = config.steps * (1 + len(arms) * len(draw_epochs)) * len(list(seeds))
     with progress_bar(total, "early birds") as bar:
         history = train_history(
@@ -272,6 +275,12 @@ def early_bird_experiment(
                     arm, place, epoch, build, data, config, history, masks, bar.update, folder
                 )
     return pd.DataFrame(rows)
+
+
+def check_ranked(model, data: Dataset, seeds: Sequence[int], by: str) -> None:
+    """Raise a ValueError unless masks of the networks can be drawn by this score."""
+    choose("by", by, CRITERIA)
+    scorer(model_builder(model, data)(different_seeds(seeds)[0]), data, by)()
 
 
 def _arm_rows(

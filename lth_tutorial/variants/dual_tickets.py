@@ -20,6 +20,7 @@ from lth_tutorial.tickets.arms import model_builder
 from lth_tutorial.tickets.lottery import (
     IMPRound,
     as_rounds,
+    check_fits,
     converged,
     dense_round,
     imp_rounds,
@@ -98,6 +99,7 @@ def dual_experiment(
     whole = replace(train_config, steps=penalised_steps + train_config.steps)
     imp = IMPConfig(rounds=rounds, fraction=1 - density ** (1 / rounds), scope="layer")
     build = model_builder(model, data)
+    check_fits(build(seeds[0]), whole, imp)
     masks = {seed: random_mask(build(seed), density, seed) for seed in seeds}
     for seed, mask in masks.items():
         check_random(mask, build(seed).state_dict())

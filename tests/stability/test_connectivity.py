@@ -268,3 +268,11 @@ def test_curves_are_the_errors_along_the_path(tiny_data, config):
     for _, row in rows.iterrows():
         assert len(row["curve"]) == 5 and max(row["curve"]) == row["max_error"]
         assert (row["curve"][0], row["curve"][-1]) == (row["error_a"], row["error_b"])
+
+
+def test_complex_weights_are_interpolated_too():
+    a, b = ({"w": torch.tensor([[z, 2 * z]])} for z in (1 + 2j, 3 - 4j))
+    assert torch.equal(lt.interpolate(a, b, 1)["w"], b["w"])
+    torch.testing.assert_close(
+        lt.interpolate(a, b, 0.25)["w"], torch.tensor([[1.5 + 0.5j, 3 + 1j]])
+    )
