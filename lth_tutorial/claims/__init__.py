@@ -174,7 +174,7 @@ def _apart(rows: pd.DataFrame) -> str:
 
 
 def _table_row(claim: Claim, parts: Sequence[Part], apart: str, measured: str) -> dict:
-    settings = claim.settings
+    settings, names = claim.settings, [s.name for s in claim.settings if s.name]
     named = len(settings) > 1
     verdicts = claim.by_setting(parts) if parts else {}
     effects = [
@@ -186,7 +186,7 @@ def _table_row(claim: Claim, parts: Sequence[Part], apart: str, measured: str) -
         "chapter": claim.chapter,
         "claim": claim.statement,
         "source": claim.source,
-        "setting": f"{claim.network}{apart}, {' / '.join(s.name for s in settings)}",
+        "setting": ", ".join(filter(None, [claim.network + apart, " / ".join(names)])),
         "departs": departs(claim, apart),
         "criterion": "; ".join(criteria),
         "n": min((part.interval.n for part in parts), default=0),

@@ -236,3 +236,7 @@ def test_numbers_are_printed_in_their_unit():
     shown = Effect("x", lambda r: [], -0.005).describe(Interval(0.0123, -0.0042, math.pi / 100, 4))
     assert shown == "+1.23 [−0.42, +3.14] points"
     assert Effect("x", lambda r: [], -0.005).criterion() == "x ≥ −0.50 points"
+
+
+def test_a_setting_without_a_name_leaves_no_gap():
+    assert not any(setting.endswith((", ", ",")) for setting in lt.claims(live=True)["setting"])
