@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import CheckpointError
 
 from lth_tutorial.criteria import blocks  # noqa: F401  for its rules, and those of `rules`
 from lth_tutorial.criteria.passes import check_finite, scoring_mode
@@ -206,7 +207,10 @@ def _flow(
     if not isinstance(output, Path) or not output.of_input:
         refuse(f"the forward pass to an output of type {type(output).__name__}")
     total = plain(output).sum()
-    gradients = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
+    try:
+        gradients = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
+    except CheckpointError:
+        refuse("torch.utils.checkpoint, which computes a part of the network twice")
     scores = {}
     for (name, w), gradient in zip(weights.items(), gradients, strict=True):
         # In place: memory that is new costs more time than the product.

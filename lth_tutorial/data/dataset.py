@@ -154,11 +154,13 @@ def make_dataset(
         ValueError: for lengths, shapes or devices that do not agree, an empty training or test
             set, NaN or infinite examples, or labels outside 0 … classes − 1.
     """
-    if val is None:
-        val = train[0][:0], train[1][:0]
     parts = {"train": train, "val": val, "test": test}
-    for split, (x, y) in parts.items():
+    for split, (x, y) in ((split, part) for split, part in parts.items() if part is not None):
         _check_split(name, split, x, y, like=train[0])
+    parts["val"] = (train[0][:0], train[1][:0]) if val is None else val
+    # Examples are constants: one that is still being computed would be differentiated at each step.
+    parts = {split: (x.detach(), y) for split, (x, y) in parts.items()}
+    train, val, test = parts.values()
     num_classes = int(train[1].max()) + 1
     if num_classes > 1_000 + 10 * len(train[1]):
         raise ValueError(
@@ -309,6 +311,12 @@ def _check_split(name: str, split: str, x: Tensor, y: Tensor, like: Tensor) -> N
         )
     if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise ValueError(f"{name}: {split} labels are whole numbers; got {y.dtype}")
+    kinds = {x.layout, y.layout} - {torch.strided}
+    if kinds or x.is_meta or y.is_meta:
+        found = "on no device (meta)" if x.is_meta or y.is_meta else ", ".join(map(str, kinds))
+        raise ValueError(f"{name}: {split} examples and labels are dense tensors; got {found}")
+    if x.is_floating_point() and x.element_size() < 2:
+        raise ValueError(f"{name}: {split} examples are bytes, or wider numbers; got {x.dtype}")
     if x.is_complex() or x.dtype == torch.bool:
         raise ValueError(f"{name}: {split} examples are real numbers; got {x.dtype}")
     if x.dtype != like.dtype:

@@ -20,19 +20,22 @@ class OutputError(ValueError):
 
 def logits_of(output: object, n: int, model: nn.Module) -> Tensor:
     """Return a model's output for n examples, or raise an OutputError unless it is [n, classes]."""
-    if isinstance(output, Tensor) and output.ndim == 2 and len(output) == n:
+    is_right = isinstance(output, Tensor) and output.ndim == 2 and len(output) == n
+    if is_right and output.is_floating_point():
         return output
     mode = "training" if model.training else "evaluation"
     what = type(output).__name__
     if isinstance(output, Tensor):
-        what = f"a tensor of shape {tuple(output.shape)}"
+        kind = f" and type {output.dtype}" if is_right else ""
+        what = f"a tensor of shape {tuple(output.shape)}{kind}"
     elif isinstance(output, Mapping):
         what = f"a {what} with {', '.join(map(str, output))}"
     elif isinstance(output, (tuple, list)):
         what = f"a {what} of {len(output)}"
     raise OutputError(
         f"{type(model).__name__} returns {what} in {mode} mode for {n} examples; its output must "
-        f"be one tensor of logits [{n}, classes]. Wrap it in a module that returns that alone"
+        f"be one tensor of logits [{n}, classes], real numbers. Wrap it in a module that returns "
+        f"that alone"
     )
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
 
 import lth_tutorial as lt
 
@@ -283,3 +284,15 @@ def test_an_operation_that_cannot_be_followed_is_named(kind, named):
     for function in (lt.connected_weights, lt.count_paths, lt.synflow_scores):
         with pytest.raises(ValueError, match=named):
             function(model, toy(8), lt.dense_mask(model))
+
+
+class Checkpointed(nn.Linear):
+    def forward(self, x):
+        return checkpoint(super().forward, x, use_reentrant=False)
+
+
+def test_a_network_that_computes_a_part_twice_is_named():
+    model = nn.Sequential(Checkpointed(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    for count in (lt.synflow_scores, lt.connected_weights, lt.count_paths):
+        with pytest.raises(ValueError, match="cannot follow paths through torch.utils.checkpoint"):
+            count(model, toy(8), lt.dense_mask(model))

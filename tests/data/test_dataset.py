@@ -326,3 +326,18 @@ def test_a_download_with_a_wrong_checksum_is_refused(tmp_path, monkeypatch):
     server.shutdown()
     server.server_close()
     assert not list(tmp_path.rglob("*ubyte"))
+
+
+def test_examples_of_odd_kinds_are_refused_and_computed_ones_are_constants():
+    x, y = torch.rand(8, 4), torch.arange(8) % 2
+    for odd, message in (
+        (x.to_sparse(), "dense tensors; got torch.sparse_coo"),
+        (x.to("meta"), "got on no device"),
+        (x.to(torch.float8_e4m3fn), "got torch.float8_e4m3fn"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            lt.make_dataset("odd", (odd, y), None, (odd, y))
+    data = lt.make_dataset("a", (x.requires_grad_() * 2, y), None, (x, y))
+    assert not any(t.requires_grad for t in (data.x_train, data.x_test, data.mean, data.std))
+    model = lt.build_model("mlp_4", seed=0, data=data)
+    assert lt.train(model, data, lt.TrainConfig(steps=3, batch_size=4)).steps == 3

@@ -340,3 +340,18 @@ def test_a_model_compiled_by_torchscript_is_refused_by_name(ask, digits):
     model = torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
     with pytest.raises(ValueError, match="compiled by TorchScript.*pass the module that it was"):
         ask(model, digits)
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.complex64])
+def test_an_output_that_is_no_real_number_is_refused(kind):
+    class Other(nn.Linear):
+        def forward(self, x):
+            return super().forward(x).to(kind)
+
+    data = lt.load_dataset("digits").subset(40)
+    model = nn.Sequential(nn.Flatten(), Other(64, 10))
+    config = lt.TrainConfig(steps=2, batch_size=10)
+    for call in (lambda: lt.train(model, data, config), lambda: lt.evaluate(model, data),
+                 lambda: lt.edge_popup(model, data, 0.5, config)):  # fmt: skip
+        with pytest.raises(ValueError, match=rf"returns a tensor of .* and type {kind}"):
+            call()
