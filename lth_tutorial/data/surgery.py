@@ -73,8 +73,8 @@ def restore_pixels(rows: Tensor, data: Dataset, seed: int) -> Tensor:
     pixels, channels = _pixels(data), data.shape[0]
     if rows.ndim == 0 or rows.shape[-1] != pixels * channels:
         raise ValueError(
-            f"images of shape {data.shape} have {pixels * channels} values; got rows of shape "
-            f"{tuple(rows.shape)}"
+            f"images of shape {data.shape} have {pixels * channels} values; got rows of "
+            f"{rows.shape[-1] if rows.ndim else 'no dimension'}"
         )
     restored = torch.empty_like(rows).view(*rows.shape[:-1], channels, pixels)
     restored[..., pixel_order(data, seed).to(rows.device)] = rows.view(restored.shape)

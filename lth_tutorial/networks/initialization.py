@@ -58,6 +58,8 @@ def reinitialize(model: nn.Module, seed: int) -> None:
             a class that needs arguments. Give it a `reset_parameters`, or build a new model.
     """
     check_initialized(model)
+    if seed >= 2**63:
+        raise ValueError(f"seed is a whole number of at least 0 and below 2⁶³; got {seed}")
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     ours = _networks_of_the_package(model)
     known = {id(p) for module in ours for p in module.parameters()}

@@ -34,7 +34,7 @@ Function = typing.TypeVar("Function", bound=Callable)
 """Editors and type checkers see the function itself, not what was put round it."""
 
 
-_SEED = "is a whole number of at least 0, and below 2⁶³", lambda value: 0 <= value < 2**63
+_SEED = "is a whole number of at least 0", lambda value: value >= 0
 _COUNT = "is a whole number of at least 1", lambda value: value >= 1
 _ABOVE_0 = "is a number above 0, and finite", lambda value: 0 < value < math.inf
 _LENGTH = "is a number above 0", lambda value: value > 0

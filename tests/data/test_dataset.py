@@ -336,7 +336,8 @@ def test_examples_of_odd_kinds_are_refused_and_computed_ones_are_constants():
         (x.to(torch.float8_e4m3fn), "got torch.float8_e4m3fn"),
     ):
         with pytest.raises(ValueError, match=message):
-            lt.make_dataset("odd", (odd, y), None, (odd, y))
+            labels = y.to(odd.device)
+            lt.make_dataset("odd", (odd, labels), None, (odd, labels))
     data = lt.make_dataset("a", (x.requires_grad_() * 2, y), None, (x, y))
     assert not any(t.requires_grad for t in (data.x_train, data.x_test, data.mean, data.std))
     model = lt.build_model("mlp_4", seed=0, data=data)

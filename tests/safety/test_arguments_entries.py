@@ -106,7 +106,7 @@ def test_examples_and_networks_that_do_not_fit_are_named(tiny_data, tiny_model):
         lt.output_error(nn.Linear(3, 2), tiny_model, tiny_data)
     with pytest.raises(ValueError, match="the model's outputs have shape"):
         lt.output_error(nn.Identity(), tiny_model, tiny_data)
-    with pytest.raises(ValueError, match=r"got rows of shape \(\)"):
+    with pytest.raises(ValueError, match="got rows of no dimension"):
         lt.restore_pixels(torch.tensor(1.0), lt.load_dataset("digits"), 0)
 
 
