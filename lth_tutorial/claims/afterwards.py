@@ -32,6 +32,10 @@ _GRADIENT = (
     "Measured anew after first rows had been seen: learned masks then got the gradient of the "
     "authors' code. The criterion stayed."
 )
+_COUNTS = (
+    "Numbers of weights between 150 and the dense network's were added, with the same seeds, after "
+    "first rows had left the verdict open. The criterion stayed."
+)
 _ACTS = ("found", "contradicted", "rescued", "rescue-is-of-the-high-rate", "instability")
 
 AFTERWARDS: dict[str, str] = {
@@ -48,5 +52,7 @@ AFTERWARDS: dict[str, str] = {
     "quarrel-explained": _RATES,
     "learned-supermask": _GRADIENT,
     "rotated-basis": _SHUFFLED,
+    "wider-needs-more-spiral": _COUNTS,
+    "wider-small-rounds-spiral": _COUNTS,
 }  # fmt: skip
 """By the key of the claim."""
