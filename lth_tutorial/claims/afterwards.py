@@ -34,7 +34,7 @@ _GRADIENT = (
 )
 _COUNTS = (
     "Numbers of weights between 150 and the dense network's were added, with the same seeds, after "
-    "first rows had left the verdict open. The criterion stayed."
+    "first rows had left the verdicts on width open. The criterion stayed."
 )
 _ACTS = ("found", "contradicted", "rescued", "rescue-is-of-the-high-rate", "instability")
 
@@ -52,7 +52,12 @@ AFTERWARDS: dict[str, str] = {
     "quarrel-explained": _RATES,
     "learned-supermask": _GRADIENT,
     "rotated-basis": _SHUFFLED,
-    "wider-needs-more-spiral": _COUNTS,
-    "wider-small-rounds-spiral": _COUNTS,
+    **{
+        f"{key}-spiral{target}": _COUNTS
+        for key, target in (
+            ("sparsest", "-950"), ("sparsest", "-995"), ("wider-needs-more", ""),
+            ("wider-small-rounds", ""),
+        )
+    },
 }  # fmt: skip
 """By the key of the claim."""

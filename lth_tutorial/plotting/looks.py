@@ -291,7 +291,9 @@ def weights_vs_width(table: DataFrame, *, fewest: int | None = None, target: str
     axes.set_yscale("log")
     axes.set_xticks(widths, [str(w) for w in widths])
     ticks = [
-        t for t in (10, 20, 50, 100, 200, 500, 1000, 2000) if t <= 1.2 * table["weights"].max()
+        t
+        for t in (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+        if t <= 1.2 * table["weights"].max()
     ]
     axes.set_yticks(ticks, [str(t) for t in ticks])
     axes.minorticks_off()
