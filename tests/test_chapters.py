@@ -63,6 +63,10 @@ def with_relative_path(notebook):
     notebook.cells[0].source += "\n[data](../data.csv)"
 
 
+def with_printed_link(notebook):
+    add_code(notebook, 'display("[chapter 2](02-what-to-prune.ipynb)")', "Live experiment")
+
+
 def with_role(notebook):
     notebook.cells[0].source += "\n{cite}`frankle2019lth`"
 
@@ -101,6 +105,7 @@ def without_caption(notebook):
         (with_other_output, "nothing compares"),
         (with_other_bootstrap, "bootstrap cell differs"),
         (with_relative_path, "works only in one place"),
+        (with_printed_link, "a cell prints a link"),
         (with_role, "MyST syntax"),
         (with_plumbing, "are not the method"),
         (with_the_answer, "asserted above"),

@@ -35,7 +35,7 @@ def _peak(arm: str, middle: int, ends: tuple[int, int]) -> tuple[Effect, ...]:
 def _scale(names: tuple[tuple[str, int], ...]) -> tuple[Effect, ...]:
     cells = [(name, (f"{name}: edge_popup", round)) for name, round in names]
     return tuple(
-        Effect(f"gap to dense: {a} − {b}", gap_closes(small, large), 0.0)
+        Effect(f"gap to dense: {a} − {b}".replace("conv_", "Conv-"), gap_closes(small, large), 0.0)
         for (a, small), (b, large) in pairwise(cells)
     )
 

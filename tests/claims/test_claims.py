@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 
 import pandas as pd
@@ -240,3 +241,9 @@ def test_numbers_are_printed_in_their_unit():
 
 def test_a_setting_without_a_name_leaves_no_gap():
     assert not any(setting.endswith((", ", ",")) for setting in lt.claims(live=True)["setting"])
+
+
+@pytest.mark.parametrize("column", ["claim", "source", "setting", "criterion", "effect", "verdict"])
+def test_the_table_holds_names_and_no_keys(column):
+    for text in lt.claims(live=True)[column]:
+        assert not re.findall(r"\b[a-z]\w*_\w+", text), text

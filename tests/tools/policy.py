@@ -266,6 +266,9 @@ def text_that_works_everywhere(notebook: NotebookNode, path: Path) -> list[str]:
                 continue
             if not target.startswith(("https://", "#")):
                 found.append(f"a link that works only in one place: {target}")
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and ".ipynb)" in cell.source:  # no build turns it into a page
+            found.append("a cell prints a link that works only in one place")
         if re.search(r"!\[|<img", text):
             found.append("a linked image is lost offline: draw it in a cell")
     for cell in code_cells(notebook):
