@@ -93,3 +93,25 @@ def test_no_library_code_seeds_the_global_generator_unprotected():
 def test_editors_see_a_decorated_function_itself(decorator):
     hints = typing.get_type_hints(decorator)
     assert isinstance(hints["return"], typing.TypeVar) and hints["return"] is hints["function"]
+
+
+ONE_TRAINING = {"train", "train_replicates", "edge_popup", "biprop", "learned_supermask"}
+"""What they call first with their working directory takes the lock."""
+
+
+def chain(function):
+    while function is not None:
+        yield function
+        function = getattr(function, "__wrapped__", None)
+
+
+def test_every_run_of_several_trainings_keeps_its_workdir_to_one_process():
+    locked = one_writer(lambda: None).__code__
+    public = {name: getattr(lt, name) for name in lt.__all__}
+    runs = {
+        name: any(getattr(step, "__code__", None) is locked for step in chain(value))
+        for name, value in public.items()
+        if inspect.isfunction(value) and "workdir" in inspect.signature(value).parameters
+    }
+    assert len(runs) > 20
+    assert {name for name, keeps in runs.items() if not keeps} == ONE_TRAINING

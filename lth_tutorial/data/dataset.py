@@ -159,7 +159,7 @@ def make_dataset(
         _check_split(name, split, x, y, like=train[0])
     parts["val"] = (train[0][:0], train[1][:0]) if val is None else val
     # Examples are constants: one that is still being computed would be differentiated at each step.
-    parts = {split: (x.detach(), y) for split, (x, y) in parts.items()}
+    parts = {s: (x.detach() if x.requires_grad else x, y) for s, (x, y) in parts.items()}
     train, val, test = parts.values()
     num_classes = int(train[1].max()) + 1
     if num_classes > 1_000 + 10 * len(train[1]):

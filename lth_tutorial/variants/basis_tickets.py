@@ -13,6 +13,7 @@ from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import shuffle_within_layers
 from lth_tutorial.runtime import choose, is_whole, progress_bar
 from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.states import state_hash
 from lth_tutorial.tickets.arms import model_builder
 from lth_tutorial.tickets.lottery import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 
 @checked
+@one_writer
 def basis_experiment(
     model: str | Callable[[int], nn.Module],
     data: Dataset,

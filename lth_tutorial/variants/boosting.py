@@ -23,6 +23,7 @@ from lth_tutorial.pruning.masks import Mask, dense_mask, density, shuffle_within
 from lth_tutorial.pruning.prune import check_fraction, prune
 from lth_tutorial.runtime import choose, progress_bar
 from lth_tutorial.safety.arguments import checked, different_seeds
+from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.states import State, load_state_, snapshot
 from lth_tutorial.tickets.arms import OTHER_INITIALIZATION, model_builder
 from lth_tutorial.training.attacks import Attack
@@ -76,6 +77,7 @@ def boosting_mask(
 
 
 @checked
+@one_writer
 def boosting_experiment(
     model: str | Callable[[int], nn.Module],
     data: Dataset,

@@ -21,6 +21,7 @@ from lth_tutorial.networks.calls import copied
 from lth_tutorial.pruning.masks import Mask, density
 from lth_tutorial.runtime import choose, progress_bar
 from lth_tutorial.safety.arguments import checked, different_seeds
+from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.states import State, load_state_
 from lth_tutorial.structured.removal import unit_mask
 from lth_tutorial.tickets.arms import OTHER_INITIALIZATION, model_builder
@@ -81,6 +82,7 @@ class History:
 
 
 @checked
+@one_writer
 def train_history(
     model: str | Callable[[int], nn.Module],
     data: Dataset,
@@ -179,6 +181,7 @@ def settling_rows(
 
 
 @checked
+@one_writer
 def settling_experiment(
     model: str | Callable[[int], nn.Module],
     data: Dataset,
@@ -214,6 +217,7 @@ def settling_experiment(
 
 
 @checked
+@one_writer
 def early_bird_experiment(
     model: str | Callable[[int], nn.Module],
     data: Dataset,

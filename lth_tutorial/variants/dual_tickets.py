@@ -15,6 +15,7 @@ from lth_tutorial.pruning.masks import Mask, dense_mask
 from lth_tutorial.pruning.prune import prune_like
 from lth_tutorial.runtime import choose, is_whole, progress_bar
 from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.states import State, load_state_
 from lth_tutorial.tickets.arms import model_builder
 from lth_tutorial.tickets.lottery import (
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 
 @checked
+@one_writer
 def dual_experiment(
     model: str | Callable[[int], nn.Module],
     data: Dataset,

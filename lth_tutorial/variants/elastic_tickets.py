@@ -14,6 +14,7 @@ from lth_tutorial.pruning.masks import Mask, dense_mask, shuffle_within_layers
 from lth_tutorial.pruning.prune import prune_like
 from lth_tutorial.runtime import choose, is_whole, progress_bar
 from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.stability.instability import copies_and_barriers
 from lth_tutorial.states import State
 from lth_tutorial.tickets.arms import model_builder
@@ -61,6 +62,7 @@ class _Network:
 
 
 @checked
+@one_writer
 def elastic_experiment(
     networks: Mapping[str, str | Callable[[int], nn.Module]],
     data: Dataset,

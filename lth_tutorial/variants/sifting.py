@@ -22,6 +22,7 @@ from lth_tutorial.networks.layers import AppendOne
 from lth_tutorial.pruning.masks import Mask, density, prunable_weights, shuffle_within_layers
 from lth_tutorial.runtime import choose
 from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.tickets.lottery import IMPRound, dense_round, pruned_rounds, train_from
 from lth_tutorial.training.checkpoints import within
 from lth_tutorial.training.config import IMPConfig, TrainConfig
@@ -121,6 +122,7 @@ def count_biases(mask: Mask) -> int:
 
 
 @checked
+@one_writer
 def locality_experiment(
     model: Callable[[int], nn.Module],
     data: Dataset,
