@@ -109,14 +109,15 @@ def test_a_claim_of_several_parts_changes_only_with_a_part_that_may():
     assert "clear of the threshold" in text
 
 
-def test_of_what_a_clock_measured_only_the_verdict_is_compared():
-    new = one(0.001, 0.011, "holds")
-    (text,) = differences([OLD], [new])
-    assert "outside the kept interval" in text
-    effects = {OLD["key"]: [Effect("e", lambda rows: Measured([]), -0.005, timed=True)]}
-    assert differences([OLD], [new], effects) == []
-    (text,) = differences([FAR], [one(-0.006, 0.004, "inconclusive")], effects)
-    assert "clear of the threshold" in text
+def test_what_a_clock_measured_is_not_compared_but_must_be_there():
+    far, new = FAR, one(-0.02, -0.011, "fails here")
+    assert len(differences([far], [new])) == 1
+    effects = {far["key"]: [Effect("e", lambda rows: Measured([]), -0.005, timed=True)]}
+    assert differences([far], [new], effects) == []
+    (text,) = differences([far], [one(-0.02, -0.011, "fails here", n=7)], effects)
+    assert "8 seeds, now 7" in text
+    (text,) = differences([far], [], effects)
+    assert "not measured any more" in text
 
 
 def test_no_claim_gets_lost_and_none_slips_in():
