@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import nn
 
-from lth_tutorial.networks.weights import check_stored
+from lth_tutorial.networks.weights import check_stored, warn_of_left_out, warn_of_lost_zeros
 from lth_tutorial.pruning.prune import SCOPES, Scope
 from lth_tutorial.runtime import choose, is_number
 from lth_tutorial.supermask.frozen import maskable_weights
@@ -75,8 +75,10 @@ class SupermaskConfig:
 
 
 def check_design(model: nn.Module, design: SupermaskConfig) -> None:
-    """Raise a ValueError unless a model can have such a supermask."""
+    """Raise a ValueError unless a model can have such a supermask; warn of what it cannot cover."""
     weights = maskable_weights(model)
+    warn_of_left_out(model, weights)
+    warn_of_lost_zeros(model)
     if design.binary:
         check_stored(model, "biprop")  # whose signs and gain are of weights as they are stored
     if design.keep is not None and design.scope == "layer":

@@ -619,3 +619,31 @@ def test_scores_travel_under_names_of_their_own(tiny_data):
     group = group_of(network(tiny_data), "edge_popup")
     assert all(name.startswith(SCORE) for name in group.parameters)
     assert not set(group.parameters) & set(group.models[0].state_dict())
+
+
+class Centred(nn.Linear):
+    """Subtracts the mean of its weight before it multiplies."""
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight - self.weight.mean(), self.bias)
+
+
+@pytest.mark.parametrize(
+    ("layers", "warning", "named"),
+    [
+        ([Centred(64, 10)], lt.LostZerosWarning, "1.weight"),
+        (
+            [nn.Embedding(5_000, 12), nn.Flatten(), nn.Linear(768, 10)],
+            lt.LeftOutWarning,
+            "1.weight",
+        ),
+    ],
+)
+def test_what_a_supermask_cannot_cover_is_named(layers, warning, named, digits):
+    data = digits
+    if warning is lt.LeftOutWarning:
+        x = digits.x_train.flatten(1).long()
+        data = lt.make_dataset("tokens", (x, digits.y_train), None, (x[:50], digits.y_train[:50]))
+    model = nn.Sequential(nn.Flatten(), *layers)
+    with pytest.warns(warning, match=named):
+        lt.edge_popup(model, data, 0.5, lt.TrainConfig(steps=1, batch_size=10))
