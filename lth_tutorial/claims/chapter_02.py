@@ -40,13 +40,13 @@ CLAIMS: tuple[Claim, ...] = (
     _claim(
         "curvature-costs-less-loss",
         "Ranked by w²h/2, removing 70 % of the weights costs less training loss than by magnitude.",
-        f"{_OBD}, section 3",
+        f"{_OBD}, section 2.3 and figure 1",
         _both("train_loss", "training loss at 30 %", "magnitude", "obd", 3, 0.02, ""),
     ),
     _claim(
         "curvature-helps-after-retraining",
         "The advantage outlives retraining: at 10 % of the weights OBD is the more accurate.",
-        f"{_OBD}, section 4",
+        f"a question of this book; figure 2 of {_OBD} retrains after OBD only",
         _both("fine_tuned_accuracy", "accuracy at 10 %, retrained", "obd", "magnitude", 5, 0.003),
     ),
     _claim(
