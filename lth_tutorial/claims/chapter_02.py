@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lth_tutorial.claims.rules import Claim, Effect, Setting, difference
+from lth_tutorial.results.names import arm_name
 
 # The criteria were fixed after a pilot with seeds 100 to 115, before the seeds that decide were
 # run. "stopped early" and "saturated" are the two networks of the chapter: round 4 of the rows
@@ -21,7 +22,7 @@ def _both(metric: str, words: str, a: str, b: str, round: int, at_least: float, 
             name,
             (
                 Effect(
-                    f"{words}: {a.replace('_', ' ')} − {b.replace('_', ' ')}",
+                    f"{words}: {arm_name(a)} − {arm_name(b)}",
                     difference(metric, f"{key}: {a}", f"{key}: {b}", round=round),
                     at_least,
                     unit=unit,

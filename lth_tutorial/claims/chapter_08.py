@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lth_tutorial.claims.rules import Claim, Effect, Setting, difference
+from lth_tutorial.results.names import arm_name
 
 # All criteria were fixed before the seeds that decide were run. The margin of half a point is the
 # one by which chapter 4 judges matching on the digits; on MNIST and CIFAR-10, whose test sets are
@@ -20,23 +21,12 @@ _SHORT = "ResNet-20 on CIFAR-10, SGD, 5,000 steps (short protocol)"
 _SHORT_ROUNDS = {"10 %": ("checks: ", 1), "5 %": ("checks: ", 2), "2 %": ("sparse: ", 1)}
 
 
-def _words(arm: str) -> str:
-    method, _, check = arm.replace("_", " ").partition("/")
-    names = {
-        "snip": "SNIP",
-        "grasp": "GraSP",
-        "synflow": "SynFlow",
-        "after training": "after training",
-    }
-    return names.get(method, method) + (f", {check}" if check else "")
-
-
 def _setting(
     a: str, b: str, name: str, round: int, at_least: float, metric="accuracy", unit="points",
     part: str = "",
 ):  # fmt: skip
     effect = Effect(
-        f"{metric}: {_words(a)} − {_words(b)}",
+        f"{metric}: {arm_name(a)} − {arm_name(b)}",
         difference(metric, f"{part}{a}", f"{part}{b}", round=round), at_least, unit=unit,
     )  # fmt: skip
     return Setting(name, (effect,))
