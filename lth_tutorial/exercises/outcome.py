@@ -124,6 +124,22 @@ def as_tensor(answer: Any) -> Tensor | None:
     return None
 
 
+def on_copies(call: Callable, *tensors: Tensor) -> tuple[Any, bool]:
+    """Call a reader's function with copies of tensors.
+
+    Returns:
+        its answer, and whether the copies are still as they were.
+
+    Raises:
+        NothingReturned: if the answer is None.
+    """
+    copies = [tensor.clone() for tensor in tensors]
+    answer = call(*copies)
+    if answer is None:
+        raise NothingReturned
+    return answer, all(map(torch.equal, copies, tensors))
+
+
 def close(answer: Any, right: Any, *, atol: float = 1e-6, rtol: float = 1e-5) -> bool:
     """Return whether two tensors hold about the same numbers, whatever their precision."""
     a, b = (torch.as_tensor(each).detach().cpu().double() for each in (answer, right))

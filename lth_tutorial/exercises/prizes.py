@@ -12,12 +12,12 @@ from torch import Tensor
 from lth_tutorial.exercises.outcome import (
     OPEN,
     Check,
-    NothingReturned,
     as_number,
     as_tensor,
     close,
     guarded,
     is_open,
+    on_copies,
     shown,
 )
 
@@ -74,11 +74,8 @@ def gain(fn: Callable[[Tensor, Tensor], Any] | None = None) -> Check:
         for shape in ((6, 5), (4, 9)):
             weight = torch.randn(shape, generator=generator) + 0.3
             mask = torch.rand(shape, generator=generator) < 0.4
-            given = weight.clone(), mask.clone()
-            value = call(*given)
-            if value is None:
-                raise NothingReturned
-            if not torch.equal(given[0], weight) or not torch.equal(given[1], mask):
+            value, untouched = on_copies(call, weight, mask)
+            if not untouched:
                 return "your function changed the weights or the mask: compute the gain from them"
             if math.prod(getattr(value, "shape", ())) != 1:
                 return "a layer has one gain, a single number for all of its weights"
@@ -136,11 +133,8 @@ def sign_gradient(fn: Callable[[Tensor, Tensor], Tensor] | None = None) -> Check
         return None
 
     def once(call: Callable, x: Tensor, upstream: Tensor) -> str | None:
-        given = x.clone(), upstream.clone()
-        value = call(*given)
-        if value is None:
-            raise NothingReturned
-        if not (torch.equal(given[0], x) and torch.equal(given[1], upstream)):
+        value, untouched = on_copies(call, x, upstream)
+        if not untouched:
             return "your function changed its input in place: return a new tensor"
         value = as_tensor(value)
         if value is None or value.shape != x.shape:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from lth_tutorial.exercises.outcome import (
     guarded,
     is_open,
     mask_problem,
+    on_copies,
     shown,
 )
 
@@ -157,11 +159,8 @@ def snip(fn: Callable[[Callable, Tensor, Tensor], Tensor] | None = None) -> Chec
     def check(call: Callable) -> str | None:
         for loss, kept in ((one, "1110"), (other, "01111")):
             w, mask = weights[: len(kept)], torch.tensor([k == "1" for k in kept])
-            given = w.clone(), mask.clone()
-            new = call(loss, *given)
-            if new is None:
-                raise NothingReturned
-            if not (torch.equal(given[0], w) and torch.equal(given[1], mask)):
+            new, untouched = on_copies(partial(call, loss), w, mask)
+            if not untouched:
                 return "your function changed its input in place"
             new = as_tensor(new)
             if new is None or new.shape != w.shape:
@@ -223,11 +222,8 @@ def connected(fn: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = Non
             second = torch.rand(4, hidden, generator=generator) < 0.3
             first[0], second[:, 0] = True, False  # read by nobody
             first[1], second[:, 1] = False, True  # fed by nobody
-            given = first.clone(), second.clone()
-            new = call(*given)
-            if new is None:
-                raise NothingReturned
-            if not (torch.equal(given[0], first) and torch.equal(given[1], second)):
+            new, untouched = on_copies(call, first, second)
+            if not untouched:
                 return "your function changed the masks in place: return new ones"
             several = isinstance(new, Iterable) and not isinstance(new, (Tensor, Mapping))
             new = tuple(new) if several else ()

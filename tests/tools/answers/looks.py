@@ -11,10 +11,10 @@ import torch
 from lth_tutorial.variants.locality import shuffle_units
 
 
-def swaps(kept, seed):
+def swaps(kept, seed, draws=20_000):
     """Exchange two corners of a rectangle, thousands of times."""
     kept, draw = kept.numpy().copy(), np.random.default_rng(seed).integers
-    for _ in range(20_000):
+    for _ in range(draws):
         (a, b), (i, j) = draw(0, len(kept), 2), draw(0, kept.shape[1], 2)
         if kept[a, i] and kept[b, j] and not kept[a, j] and not kept[b, i]:
             kept[a, i] = kept[b, j] = False
@@ -87,13 +87,7 @@ def pixels_within_groups(kept, seed):
 
 
 def some_swaps(kept, seed):
-    new, draw = kept.numpy().copy(), np.random.default_rng(seed).integers
-    for _ in range(6_000):
-        (a, b), (i, j) = draw(0, len(new), 2), draw(0, new.shape[1], 2)
-        if new[a, i] and new[b, j] and not new[a, j] and not new[b, i]:
-            new[a, i] = new[b, j] = False
-            new[a, j] = new[b, i] = True
-    return torch.from_numpy(new)
+    return swaps(kept, seed, draws=6_000)
 
 
 def by_expected_counts(kept, seed):
