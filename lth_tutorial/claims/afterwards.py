@@ -53,10 +53,10 @@ AFTERWARDS: dict[str, str] = {
     "learned-supermask": _GRADIENT,
     "rotated-basis": _SHUFFLED,
     **{
-        f"{key}-spiral{target}": _COUNTS
-        for key, target in (
-            ("sparsest", "-950"), ("sparsest", "-995"), ("wider-needs-more", ""),
-            ("wider-small-rounds", ""),
+        key: _COUNTS
+        for key in (
+            "sparsest-spiral-950", "sparsest-spiral-995", "wider-needs-more-spiral",
+            "wider-small-rounds-spiral",
         )
     },
 }  # fmt: skip

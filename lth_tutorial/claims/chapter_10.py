@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 from lth_tutorial.claims.rules import Claim, Effect, Setting
-from lth_tutorial.claims.supermasks import between, gap_closes, value
+from lth_tutorial.claims.supermasks import Cell, between, gap_closes, value
 
 # Declared before any run on MNIST or CIFAR-10. The 5 points of a strong ticket are those by which
 # the paper would be falsified; MNIST, on which everything is accurate, gets 2.
@@ -16,8 +17,11 @@ _SHORT = "Conv-N on CIFAR-10, scores by SGD, 6,000 steps (short protocol)"
 _LENET = "LeNet-300-100 on MNIST, Adam, 4,000 steps"
 _RAMANUJAN, _ZHOU = "Ramanujan et al. 2020", "Zhou et al. 2019"
 _WIDE, _CONV = "width 128: edge_popup", "conv_4: edge_popup"
-_WIDTHS = (("width 32", 1), ("width 64", 1), ("width 128", 3), ("width 256", 1))
-_DEPTHS = (("conv_2", 1), ("conv_4", 1), ("conv_6", 1))
+_WIDTHS = {
+    f"width {w}": (f"width {w}: edge_popup", round)
+    for w, round in ((32, 1), (64, 1), (128, 3), (256, 1))
+}
+_DEPTHS = {f"Conv-{depth}": (f"conv_{depth}: edge_popup", 1) for depth in (2, 4, 6)}
 
 
 def _near_dense(arm: str, round: int, margin: float) -> Effect:
@@ -32,11 +36,11 @@ def _peak(arm: str, middle: int, ends: tuple[int, int]) -> tuple[Effect, ...]:
     )
 
 
-def _scale(names: tuple[tuple[str, int], ...]) -> tuple[Effect, ...]:
-    cells = [(name, (f"{name}: edge_popup", round)) for name, round in names]
+def _scale(cells: Mapping[str, Cell]) -> tuple[Effect, ...]:
+    """Return the condition from each network to the next larger one, by their names."""
     return tuple(
-        Effect(f"gap to dense: {a} − {b}".replace("conv_", "Conv-"), gap_closes(small, large), 0.0)
-        for (a, small), (b, large) in pairwise(cells)
+        Effect(f"gap to dense: {a} − {b}", gap_closes(small, large), 0.0)
+        for (a, small), (b, large) in pairwise(cells.items())
     )
 
 

@@ -6,7 +6,7 @@ import torch
 
 from lth_tutorial.data.dataset import generator_for
 from lth_tutorial.networks.parametrized import weight_in
-from lth_tutorial.pruning.masks import Mask, Scores, check_boolean, check_fits
+from lth_tutorial.pruning.masks import Mask, Scores, check_boolean, check_mask_of
 from lth_tutorial.safety.arguments import checked
 from lth_tutorial.states import State
 
@@ -26,7 +26,7 @@ def magnitude_scores(state: State, mask: Mask) -> Scores:
 
     Source: Han et al. 2015; Frankle & Carbin 2019, section 1.
     """
-    check_fits(mask, state)
+    check_mask_of(mask, state)
     return {name: weight_in(state, name).abs() for name in state if name in mask}
 
 
@@ -46,7 +46,7 @@ def relative_magnitude_scores(state: State, mask: Mask) -> Scores:
 
     Source: the code of Li et al. 2020 (boosting tickets).
     """
-    check_fits(mask, state)
+    check_mask_of(mask, state)
     scores = {}
     for name in (name for name in state if name in mask):
         size, kept = weight_in(state, name).abs(), mask[name]
@@ -85,8 +85,8 @@ def movement_scores(state: State, start: State, mask: Mask) -> Scores:
 
     Source: Zhou et al. 2019, section 2 (the criterion *movement*).
     """
-    check_fits(mask, state)
-    check_fits(mask, start)
+    check_mask_of(mask, state)
+    check_mask_of(mask, start)
     names = [name for name in state if name in mask]
     return {name: (weight_in(state, name) - weight_in(start, name)).abs() for name in names}
 
@@ -105,7 +105,7 @@ def magnitude_increase_scores(state: State, start: State, mask: Mask) -> Scores:
 
     Source: Zhou et al. 2019, section 2 (the criterion *magnitude increase*).
     """
-    check_fits(mask, state)
-    check_fits(mask, start)
+    check_mask_of(mask, state)
+    check_mask_of(mask, start)
     names = [name for name in state if name in mask]
     return {name: weight_in(state, name).abs() - weight_in(start, name).abs() for name in names}

@@ -154,11 +154,13 @@ def make_dataset(
         ValueError: for lengths, shapes or devices that do not agree, an empty training or test
             set, NaN or infinite examples, or labels outside 0 … classes − 1.
     """
-    parts = {"train": train, "val": val, "test": test}
-    for split, (x, y) in ((split, part) for split, part in parts.items() if part is not None):
-        _check_split(name, split, x, y, like=train[0])
-    parts["val"] = (train[0][:0], train[1][:0]) if val is None else val
+    _check_split(name, "train", *train, like=train[0])
+    if val is None:
+        val = train[0][:0], train[1][:0]
+    _check_split(name, "val", *val, like=train[0])
+    _check_split(name, "test", *test, like=train[0])
     # Examples are constants: one that is still being computed would be differentiated at each step.
+    parts = {"train": train, "val": val, "test": test}
     parts = {s: (x.detach() if x.requires_grad else x, y) for s, (x, y) in parts.items()}
     train, val, test = parts.values()
     num_classes = int(train[1].max()) + 1

@@ -113,7 +113,7 @@ def check_mask(mask: Mask, weights: Mapping[str, Tensor]) -> None:
             )
 
 
-def check_fits(mask: Mask, state: Mapping[str, Tensor]) -> None:
+def check_mask_of(mask: Mask, state: Mapping[str, Tensor]) -> None:
     """Raise unless a mask fits the weights of a state, which are real numbers.
 
     Raises:

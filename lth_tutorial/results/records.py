@@ -266,7 +266,7 @@ def _read_table(path: Path, provenance: Mapping) -> bytes | None:
 def _finish(path: Path) -> None:
     """Put the table in its place that a killed writer had announced."""
     try:
-        about = json.loads(path.with_suffix(".json").read_bytes())
+        about = read_json(path.with_suffix(".json").read_bytes())
         staged = _staged(path, str(about["sha256"]))
     except FileNotFoundError:
         return

@@ -8,7 +8,7 @@ import torch
 
 from lth_tutorial.data.dataset import generator_for
 from lth_tutorial.networks.parametrized import weight_in
-from lth_tutorial.pruning.masks import Mask, Scores, check_fits
+from lth_tutorial.pruning.masks import Mask, Scores, check_mask_of
 from lth_tutorial.pruning.prune import Scope, keep_best
 from lth_tutorial.runtime import choose
 from lth_tutorial.safety.arguments import checked
@@ -45,8 +45,8 @@ def large_final_mask(
     Source: Zhou et al. 2019, sections 2 and 5 ("large final", "large final, same sign").
     """
     choose("scope", scope, ("global", "layer"))
-    check_fits(mask, start)
-    check_fits(mask, final)
+    check_mask_of(mask, start)
+    check_mask_of(mask, final)
     scores: Scores = {
         name: weight_in(final, name) * start[name].sign()
         if same_sign
@@ -71,7 +71,7 @@ def rescale_kept(state: State, mask: Mask) -> State:
 
     Source: Zhou et al. 2019, section 5.
     """
-    check_fits(mask, state)
+    check_mask_of(mask, state)
     changed = {name: tensor.clone() for name, tensor in state.items()}
     for name, kept in mask.items():
         changed[name] = state[name] * kept * rescaling(kept[None].float())
@@ -104,7 +104,7 @@ def replace_kept(
     Source: Zhou et al. 2019, section 4 (mask-1 actions).
     """
     choose("values", values, KEPT_VALUES)
-    check_fits(mask, start)
+    check_mask_of(mask, start)
     changed = {name: tensor.clone() for name, tensor in start.items()}
     for i, name in enumerate(name for name in start if name in mask):
         kept = mask[name]

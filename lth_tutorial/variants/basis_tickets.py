@@ -78,9 +78,10 @@ def basis_experiment(
 
     bases, seeds = _check(bases, shuffled, seeds)
     build = model_builder(model, data)
-    check_fits(build(seeds[0]), train_config, imp_config)
+    first = build(seeds[0])
+    check_fits(first, train_config, imp_config)
     for kind in (kind for kind in bases if kind != "svd"):
-        in_basis(build(seeds[0]), bases_of(build(seeds[0]), kind, shape=tuple(data.shape)))
+        in_basis(first, bases_of(first, kind, shape=tuple(data.shape)))
     runs = len(bases) + ("svd" in bases and "identity" not in bases)
     total = runs * train_config.steps
     pruned = (len(bases) + len(shuffled)) * imp_config.rounds

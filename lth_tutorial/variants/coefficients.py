@@ -14,7 +14,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from lth_tutorial.pruning.masks import Mask, check_boolean, check_fits
+from lth_tutorial.pruning.masks import Mask, check_boolean, check_mask_of
 from lth_tutorial.pruning.ranking import best
 from lth_tutorial.runtime import choose
 from lth_tutorial.safety.arguments import checked
@@ -105,7 +105,7 @@ def prune_groups(
         ValueError: for a fraction out of range, one that leaves a layer nothing, an unknown layer,
             or a mask that does not fit.
     """
-    check_fits(mask, coefficients)
+    check_mask_of(mask, coefficients)
     shares = fraction if isinstance(fraction, Mapping) else dict.fromkeys(mask, fraction)
     for name in shares:
         choose("layer in fraction:", name, mask)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lth_tutorial.criteria import random_scores
-from lth_tutorial.pruning.masks import Mask, check_fits, dense_mask
+from lth_tutorial.pruning.masks import Mask, check_mask_of, dense_mask
 from lth_tutorial.pruning.prune import prune
 from lth_tutorial.safety.arguments import checked
 
@@ -47,7 +47,7 @@ def rank_correlation(mask: Mask, weights: Mapping[str, Tensor]) -> dict[str, flo
     Raises:
         ValueError: if mask and weights do not fit each other.
     """
-    check_fits(mask, weights)
+    check_mask_of(mask, weights)
     found = {}
     for name, kept in mask.items():
         ranks = _ranks(weights[name].detach().abs().flatten().double())
