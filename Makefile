@@ -42,6 +42,8 @@ lint: $(INSTALLED)  ## ruff, the order of the rooms, and the stored form of the 
 	$(BIN)/lint-imports
 	$(BIN)/python tests/tools/normalise_notebooks.py --check
 
+# Where there is no GPU its tests run on the CPU, so that they work when one is at hand.
+unit: export LTH_TUTORIAL_PRETEND_GPU := 1
 unit: $(INSTALLED)  ## the quick tests
 	tests/tools/chromium.sh
 	$(BIN)/python -m pytest -n 2 --dist loadfile

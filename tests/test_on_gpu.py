@@ -20,7 +20,7 @@ from lth_tutorial.data.dataset import DataOrder
 from lth_tutorial.pruning import radix
 from lth_tutorial.supermask.group import MaskedGroup
 from lth_tutorial.supermask.selection import highest, largest
-from lth_tutorial.training import replicates, steps
+from lth_tutorial.training import steps
 from lth_tutorial.training.branches import Branches, can_branch
 from lth_tutorial.training.groups import Stack, can_stack
 from lth_tutorial.training.plan import Plan
@@ -302,11 +302,10 @@ def test_a_run_continues_from_its_folder(images, tmp_path, monkeypatch, name, co
         train(tmp_path, GPU, killed)
     monkeypatch.undo()
     updates = []
-    make_update = replicates.fit.__globals__["make_update"]
-    monkeypatch.setitem(
-        replicates.fit.__globals__, "make_update",
-        lambda *a: updates.append(a[2]) or make_update(*a),
-    )  # fmt: skip
+    monkeypatch.setattr(
+        "lth_tutorial.training.loop.make_update",
+        lambda *a: updates.append(a[2]) or steps.make_update(*a),
+    )
     again = train(tmp_path, GPU if continued_on == "gpu" else CPU)
     assert updates and updates[0] > 0, "not from the start"
     whole = train(None, CPU)
@@ -364,8 +363,6 @@ def test_reduced_precision_learns_as_full_precision_does(images, name):
     for precision in ("fp32", "tf32", "bf16"):
         (model,) = networks(name, images, GPU, [0])
         config = replace(CONFIG, steps=60, batch_size=50, precision=precision)
-        if PRETENDED:
-            config = replace(config, steps=2, batch_size=8)
         losses[precision] = lt.train(model, images.to(GPU), config).history[-1]["val_loss"]
         assert next(model.parameters()).is_contiguous(), "the order in memory is the user's"
     assert losses["bf16"] == pytest.approx(losses["fp32"], abs=0.3)
