@@ -33,6 +33,27 @@ def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def check_device(device: torch.device | str) -> None:
+    """Raise a ValueError unless numbers can be computed on a device, here and now.
+
+    The reason is PyTorch's: no GPU, a driver that is too old for it, a GPU of another number.
+    """
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, TypeError, NotImplementedError, AssertionError) as error:
+        first_sentence = str(error).partition("\n")[0].partition(". ")[0]
+        raise ValueError(
+            f"device {str(device)!r} does not work here ({first_sentence}); this machine has "
+            f"{', '.join(_devices())}"
+        ) from error
+
+
+def _devices() -> list[str]:
+    """Return the names of the devices that there are."""
+    n = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return ["'cpu'", *(f"'cuda:{i}'" for i in range(n))]
+
+
 def limit_threads(n: int = 1) -> None:
     """Use `n` CPU threads for PyTorch operations.
 

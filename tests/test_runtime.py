@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import lth_tutorial as lt
-from lth_tutorial.runtime import choose, in_book_build, progress_bar
+from lth_tutorial.runtime import check_device, choose, in_book_build, progress_bar
 
 
 def test_pick_device_names_a_device_that_exists():
@@ -43,3 +43,25 @@ def test_the_progress_bar_is_for_people_and_silent_in_the_book_build(monkeypatch
     monkeypatch.setenv("LTH_TUTORIAL_BUILD", "0")
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     assert progress_bar(3, "into a file").disable
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize(
+    "device", ["cuda", "cuda:3", torch.device("cuda", 1), "mps", "gpu", "meta"]
+)
+def test_a_device_that_does_not_work_is_named_with_those_that_do(device):
+    digits = lt.load_dataset("digits")
+    for load in (lambda: lt.load_dataset("digits", device=device), lambda: digits.to(device)):
+        with pytest.raises(ValueError, match=r"'.*' does not work here \(.+\); .* has 'cpu'"):
+            load()
+
+
+def test_a_driver_too_old_is_the_reason_that_is_given(monkeypatch):
+    """PyTorch's own words, as on a machine with such a driver."""
+
+    def fails(*_, **__):
+        raise RuntimeError("The NVIDIA driver on your system is too old (found version 11000).\n…")
+
+    monkeypatch.setattr(torch, "zeros", fails)
+    with pytest.raises(ValueError, match=r"'cuda'.*driver on your system is too old.*has 'cpu'"):
+        check_device("cuda")

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lth_tutorial.runtime import choose, is_whole
+from lth_tutorial.runtime import check_device, choose, is_whole
 from lth_tutorial.safety.arguments import checked
 
 SPLITS = ("train", "val", "test")
@@ -69,7 +69,12 @@ class Dataset:
         return state_hash({k: v for k, v in tensors.items() if isinstance(v, Tensor)})
 
     def to(self, device: torch.device | str) -> Dataset:
-        """Return the same data set with every tensor on `device`."""
+        """Return the same data set with every tensor on `device`.
+
+        Raises:
+            ValueError: if there is no such device here, or it does not work.
+        """
+        check_device(device)
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
         moved = {k: v.to(device) for k, v in tensors.items() if isinstance(v, Tensor)}
         return replace(self, **moved)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lth_tutorial.data.dataset import Dataset, make_dataset, permutation
 from lth_tutorial.data.generated import cubist_spiral
-from lth_tutorial.runtime import choose, is_whole, progress_bar
+from lth_tutorial.runtime import check_device, choose, is_whole, progress_bar
 from lth_tutorial.safety.arguments import checked
 
 DATASETS = (
@@ -67,15 +67,13 @@ def load_dataset(
             images. With 0 there are no validation figures.
 
     Raises:
-        ValueError: for an unknown name, a `val` that leaves nothing to train on, or a folder that
-            is no such data set (empty, one class, images of several sizes).
+        ValueError: for an unknown name, a device that does not work here, a `val` that leaves
+            nothing to train on, or a folder that is no such data set (empty, one class, images of
+            several sizes).
         FileNotFoundError: if files are missing and `download` is False, or there is no folder.
         RuntimeError: if a download fails, or what arrived has a wrong checksum.
     """
-    try:
-        torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device is 'cpu', 'cuda' or the like; got {device!r}: {error}") from None
+    check_device(device)
     folder = str(name).removeprefix("folder:") if str(name).startswith("folder:") else None
     spiral = re.fullmatch(r"cubist_spiral(?:\[(\d+)\])?", str(name))
     if spiral is not None:
