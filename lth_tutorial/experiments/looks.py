@@ -18,7 +18,8 @@ from lth_tutorial.runtime import choose, progress_bar
 from lth_tutorial.training.checkpoints import within
 from lth_tutorial.training.config import IMPConfig, TrainConfig
 from lth_tutorial.training.evaluation import evaluate
-from lth_tutorial.training.replicates import available_workers, map_seeds, train_replicates
+from lth_tutorial.training.replicates import train_replicates
+from lth_tutorial.training.workers import available_workers, map_seeds
 from lth_tutorial.variants.shipped import pack_masks
 from lth_tutorial.variants.sifting import (
     locality_experiment,

@@ -11,7 +11,7 @@ from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.experiments.design import Experiment
 from lth_tutorial.experiments.shipping import file_name, ship
 from lth_tutorial.training.config import TrainConfig
-from lth_tutorial.training.replicates import available_workers, map_seeds
+from lth_tutorial.training.workers import available_workers, map_seeds
 from lth_tutorial.variants.shipped import SOLUTIONS, pack_solutions
 from lth_tutorial.variants.spiral_pruners import PRUNERS, compare_on_spiral
 from lth_tutorial.variants.spiral_search import (

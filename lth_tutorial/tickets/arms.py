@@ -44,7 +44,8 @@ from lth_tutorial.training.checkpoints import read_checked_json, write_checked_j
 from lth_tutorial.training.config import IMPConfig, TrainConfig
 from lth_tutorial.training.groups import can_stack
 from lth_tutorial.training.identity import claim_folder, describe_model, within
-from lth_tutorial.training.replicates import available_workers, is_replicates_folder, map_seeds
+from lth_tutorial.training.replicates import is_replicates_folder
+from lth_tutorial.training.workers import available_workers, map_seeds
 
 if TYPE_CHECKING:
     import pandas as pd

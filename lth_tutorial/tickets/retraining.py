@@ -35,8 +35,9 @@ from lth_tutorial.tickets.lottery import (
 )
 from lth_tutorial.tickets.measures import rows_of
 from lth_tutorial.training.config import IMPConfig, TrainConfig
+from lth_tutorial.training.groups import can_stack
 from lth_tutorial.training.identity import claim_folder, describe_model, within
-from lth_tutorial.training.replicates import available_workers, can_stack, map_seeds
+from lth_tutorial.training.workers import available_workers, map_seeds
 
 if TYPE_CHECKING:
     import pandas as pd

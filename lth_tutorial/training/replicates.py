@@ -4,36 +4,25 @@ Every measured statement of the book has several seeds behind it. Small networks
 the overhead of each operation, not by arithmetic, so R of them are trained as one: their weights
 are stacked into tensors [R, outputs, inputs] and each step is one batched product. Networks that
 cannot be stacked run side by side on a GPU, as branches of one recording; on a CPU one after the
-other, or in processes. The functions here choose; the numbers are those of the plain loop, to
-floating-point tolerance.
+other, or in processes (`workers`). The functions here choose; the numbers are those of the plain
+loop, to floating-point tolerance.
 """
 
 from __future__ import annotations
 
-import functools
-import math
-import os
 import re
-import signal
-import tempfile
-import threading
-import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, wait
 from functools import partial
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import Mask, weights_under
 from lth_tutorial.runtime import tick
 from lth_tutorial.safety.arguments import checked
-from lth_tutorial.safety.files import write_atomically
 from lth_tutorial.safety.locks import only_worker
-from lth_tutorial.safety.watch import Stopped, Watch, current, is_time, stop, until, watching
 from lth_tutorial.states import State, load_state_, snapshot
 from lth_tutorial.training.branches import alone, can_branch, side_by_side, structure
 from lth_tutorial.training.checks import check_model
@@ -43,9 +32,6 @@ from lth_tutorial.training.groups import SingleModel, Stack, can_stack
 from lth_tutorial.training.identity import within
 from lth_tutorial.training.loop import fit, keep_results
 from lth_tutorial.training.outcome import DivergenceWarning, TrainResult, divergence_message
-
-_STOP = "stop"
-"""Name of the file that tells the workers to stop."""
 
 
 @checked
@@ -221,144 +207,3 @@ def _group(models, masks, data_seeds, kind: str, members: Sequence[int], config,
     group = Stack(own_models) if kind == "stack" else side_by_side(own_models, config)
     folder = kind if len(members) == len(models) else f"{kind}_{first}_{last}"
     return group, own_masks, seeds, within(workdir, folder)
-
-
-def map_seeds(
-    function: Callable[[int, Callable[[], object]], object],
-    seeds: Sequence[int],
-    *,
-    workers: int,
-    bar=None,
-) -> list:
-    """Return `[function(seed, on_step) for seed in seeds]`, computed in `workers` processes.
-
-    Functions and models defined in a notebook travel to the workers too. Each worker uses one
-    thread: two one-thread processes do twice the work of one, two threads do not. What a worker
-    reports by `on_step` moves the progress bar here. The seeds of a worker that dies (killed, or
-    out of memory) are computed once more.
-
-    Raises:
-        RuntimeError: if the worker of a seed dies again; names the seed.
-        Stopped: if a `Watch` says that it is time.
-    """
-    if is_time():
-        stop()
-    if workers <= 1 or len(seeds) <= 1:
-        return [function(seed, bar.update if bar else lambda: None) for seed in seeds]
-    done: dict[int, tuple[object, list[Warning]]] = {}
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        watch = current()
-        end = (watch.deadline if watch else math.inf, str(Path(folder, _STOP)), os.getpid())
-        jobs = {
-            seed: (_in_worker, function, seed, end, str(Path(folder, str(seed)))) for seed in seeds
-        }
-        _run_jobs(jobs, min(workers, len(seeds)), done, bar)
-        # One process each: a process that dies takes those beside it in the pool along.
-        for seed in [seed for seed in seeds if seed not in done]:
-            _run_jobs({seed: jobs[seed]}, 1, done, bar)
-            if seed not in done:
-                raise RuntimeError(
-                    f"the worker process of seed {seed} died twice; it may need more memory than "
-                    f"there is: ask for fewer workers (now {workers}), or workers=1 to see why"
-                )
-    for seed in seeds:
-        for warning in done[seed][1]:
-            warnings.warn(warning, stacklevel=2)
-    return [done[seed][0] for seed in seeds]
-
-
-def _run_jobs(jobs: dict[int, tuple], workers: int, done: dict, bar) -> None:
-    """Run jobs in a pool and put what comes back into `done`; those that died are not in it."""
-    from joblib.externals.loky import get_reusable_executor
-    from joblib.externals.loky.process_executor import BrokenProcessPool
-
-    pool = get_reusable_executor(workers)
-    stopped = None
-    try:
-        futures = {pool.submit(*job): seed for seed, job in jobs.items()}
-        waiting, seen = set(futures), 0
-        while waiting:
-            finished, waiting = wait(waiting, timeout=1, return_when=FIRST_EXCEPTION)
-            for future in finished:
-                try:
-                    done[futures[future]] = future.result()
-                except BrokenProcessPool:
-                    continue
-                except Stopped as error:  # the others stop too, each after its checkpoint
-                    stopped = error
-            if bar is not None:
-                before, seen = seen, sum(_steps_reported(job[-1]) for job in jobs.values())
-                bar.update(seen - before)
-            if is_time():
-                write_atomically(Path(next(iter(jobs.values()))[-1]).with_name(_STOP), b"stopped")
-    except BaseException:  # an error of one seed, or Ctrl-C: nobody waits for the others
-        pool.shutdown(wait=False, kill_workers=True)
-        raise
-    if stopped is not None:
-        raise stopped
-
-
-class _Reporter:
-    """Counts steps, and writes the number to a file once a second."""
-
-    def __init__(self, path: str) -> None:
-        self.path, self.steps, self.at = path, 0, 0.0
-
-    def __call__(self) -> None:
-        self.steps += 1
-        if time.monotonic() - self.at > 1:
-            self.write()
-
-    def write(self) -> None:
-        self.at = time.monotonic()
-        write_atomically(self.path, str(self.steps).encode())
-
-
-def _steps_reported(path: str) -> int:
-    return int(Path(path).read_text()) if Path(path).exists() else 0
-
-
-@functools.cache
-def _end_with(parent: int) -> None:
-    """Let this process end soon after its parent: nobody else would take its results.
-
-    A parent that is killed cannot end its workers itself; they would go on, and write into a
-    folder that the next run takes for its own.
-    """
-    if os.name != "posix":
-        return
-    if os.getppid() != parent:  # it died while this worker was still importing
-        os._exit(1)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.2)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def available_workers() -> int:
-    """Return the number of processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _in_worker(function, seed: int, end, report_to: str) -> tuple[object, list[Warning]]:
-    """Return the function's value, and its warnings for the parent process to show.
-
-    Args:
-        end: when to stop by the clock, the file that says to stop before, and the process without
-            which to stop at once.
-    """
-    torch.set_num_threads(1)
-    reporter, (deadline, stop_file, parent) = _Reporter(report_to), end
-    _end_with(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    watch = Watch(deadline, judge=until(Path(stop_file)))
-    with watching(watch), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("default")
-        value = function(seed, reporter)
-    reporter.write()
-    return value, [warning.message for warning in caught]

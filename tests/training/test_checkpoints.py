@@ -18,13 +18,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from samples import Bar
 
 import lth_tutorial as lt
 from lth_tutorial.safety.files import write_atomically
 from lth_tutorial.training import checkpoints, identity
 from lth_tutorial.training.identity import claim_folder, versions_in
-from lth_tutorial.training.replicates import map_seeds
 
 IMP = lt.IMPConfig(rounds=2, fraction=0.3, rewind_step=5)
 
@@ -482,50 +480,6 @@ def test_folders_of_equal_configurations_are_one(tmp_path):
     with pytest.warns(lt.DamagedFileWarning, match="identity.json is damaged"):
         claim_folder(tmp_path, identity)
     assert json.loads((tmp_path / "identity.json").read_text())["b"] == [1, 2]
-
-
-def die_once(folder: Path):
-    def function(seed, on_step):
-        mark = folder / f"{seed}"
-        first = not mark.exists()
-        mark.touch()
-        if seed == 2 and first:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return seed * 10
-
-    return function
-
-
-def test_a_seed_whose_worker_dies_is_computed_once_more(tmp_path):
-    assert map_seeds(die_once(tmp_path), [1, 2, 3, 4], workers=2) == [10, 20, 30, 40]
-
-
-def test_a_seed_whose_worker_dies_twice_is_named():
-    def function(seed, on_step):
-        if seed == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return seed
-
-    with pytest.raises(RuntimeError, match="the worker process of seed 2 died twice"):
-        map_seeds(function, [1, 2, 3], workers=2)
-
-
-def test_an_error_in_a_worker_is_the_readers():
-    def function(seed, on_step):
-        raise ValueError(f"seed {seed} is wrong")
-
-    with pytest.raises(ValueError, match="seed . is wrong"):
-        map_seeds(function, [1, 2, 3], workers=2)
-
-
-def test_the_progress_of_workers_is_shown():
-    def function(seed, on_step):
-        for _ in range(seed):
-            on_step()
-
-    bar = Bar()
-    map_seeds(function, [100, 300], workers=2, bar=bar)
-    assert bar.n == 400
 
 
 # --- working directories of version 0.1.0, before the package stood in rooms -------------------

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 
 import pytest
@@ -9,7 +8,6 @@ from torch import nn
 
 import lth_tutorial as lt
 from lth_tutorial.training.groups import can_stack
-from lth_tutorial.training.replicates import map_seeds
 
 
 def networks(data, seeds=(0, 1, 2), name="mlp_12_6"):
@@ -193,21 +191,3 @@ def test_numbers_of_models_seeds_and_masks_must_agree(tiny_data, config):
         lt.train_replicates(networks(tiny_data), tiny_data, config, data_seeds=[0, 1])
     with pytest.raises(ValueError, match="0 models"):
         lt.train_replicates([], tiny_data, config, data_seeds=[0])
-
-
-def test_warnings_of_a_worker_reach_the_reader():
-    def function(seed, on_step):
-        warnings.warn(f"seed {seed} went wrong", lt.DivergenceWarning, stacklevel=1)
-
-    with pytest.warns(lt.DivergenceWarning, match="seed . went wrong"):
-        map_seeds(function, [1, 2], workers=2)
-
-
-def test_a_function_made_here_travels_to_processes_in_order():
-    offset = 10
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        values = map_seeds(
-            lambda s, on_step: (s + offset, torch.get_num_threads()), [3, 1, 2], workers=2
-        )
-    assert values == [(13, 1), (11, 1), (12, 1)]
