@@ -1,14 +1,16 @@
 """Variants of the hypothesis: one word of it changed at a time.
 
 Chapters 9, 13 and 14 stand on this room; each builds on the pipeline before it, and none on another
-chapter's modules. Chapter 9: `early_bird` (a ticket found while training is under way), `drawing`
-(when and how well, over several seeds), `boosting` (masks found at a low rate). Chapter 14:
-`locality` (where the kept pixels of a unit lie), then `sifting` (the
-pruning that makes them local) and `matching` (the overlap of two seeds' masks); `spiral` (a problem
-in the plane), then `spiral_search` and `spiral_pruners`.
-Chapter 13: `bases`, `coefficients` and `basis_tickets` change the coordinates in which weights are
-pruned, `elastic` and `elastic_tickets` the network that a ticket belongs to, `dual` and
-`dual_tickets` where the mask comes from.
+chapter's modules.
+
+- Chapter 9: `early_bird` (a ticket found while training is under way) by the rule in `drawn_masks`,
+  `drawing` (when and how well, over several seeds), `boosting` (masks found at a low rate).
+- Chapter 13: `bases`, `coefficients` and `basis_tickets` change the coordinates in which weights
+  are pruned, `elastic` and `elastic_tickets` the network that a ticket belongs to, `dual` and
+  `dual_tickets` where the mask comes from.
+- Chapter 14: `locality` (where the kept pixels of a unit lie), then `sifting` (the pruning that
+  makes them local) and `matching` (the overlap of two seeds' masks); `spiral` (a problem in the
+  plane), then `spiral_search` and `spiral_pruners`.
 """
 
 from lth_tutorial.variants.bases import (
@@ -40,6 +42,12 @@ from lth_tutorial.variants.drawing import (
     settling_rows,
     train_history,
 )
+from lth_tutorial.variants.drawn_masks import (
+    draw_mask,
+    drawing_epoch,
+    mask_distance,
+    unrelated_distance,
+)
 from lth_tutorial.variants.dual import (
     check_random,
     random_mask,
@@ -51,12 +59,8 @@ from lth_tutorial.variants.dual_tickets import (
 from lth_tutorial.variants.early_bird import (
     EarlyBird,
     TicketWarning,
-    draw_mask,
-    drawing_epoch,
     early_bird,
-    mask_distance,
     train_on,
-    unrelated_distance,
 )
 from lth_tutorial.variants.elastic import (
     append_blocks,

@@ -30,7 +30,7 @@ from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.evaluation import evaluate
 from lth_tutorial.training.outcome import SNAPSHOT, TrainResult
 from lth_tutorial.training.replicates import train_replicates
-from lth_tutorial.variants.early_bird import (
+from lth_tutorial.variants.drawn_masks import (
     CRITERIA,
     check_drawn,
     draw_mask,
@@ -38,10 +38,10 @@ from lth_tutorial.variants.early_bird import (
     mask_distance,
     ranked_groups,
     scorer,
-    train_masked_from,
     unrelated_distance,
     with_every_group,
 )
+from lth_tutorial.variants.early_bird import train_masked_from
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 import torch
 
-from lth_tutorial.variants.early_bird import draw_mask, drawing_epoch
+from lth_tutorial.variants.drawn_masks import draw_mask, drawing_epoch
 
 RATIO = (1 - math.sqrt(0.8)) / 2
 
