@@ -2,8 +2,8 @@
 
 Chapters 3 and 5 use it. Read `units` first (what belongs together), then `removal` (a smaller
 network), `cost` (what it saves, measured) and `scratch` (the same small network, trained from new
-weights). `tracing` follows units through a network, and `experiment` compares criteria for units
-over many seeds.
+weights). `tracing` follows units through a network by their `labels`, and `experiment` compares
+criteria for units over many seeds.
 """
 
 from lth_tutorial.structured.cost import cost_table, flops, training_cost

@@ -23,7 +23,8 @@ from lth_tutorial.pruning.masks import Scores
 from lth_tutorial.runtime import choose
 from lth_tutorial.safety.arguments import checked
 from lth_tutorial.states import check_initialized
-from lth_tutorial.structured.tracing import Trace, UntraceableError, trace_units
+from lth_tutorial.structured.labels import Trace
+from lth_tutorial.structured.tracing import UntraceableError, trace_units
 
 Units = dict[str, Tensor]
 """Group name to boolean tensor over its units, True = kept."""
