@@ -409,22 +409,6 @@ def test_a_missing_data_set_is_said_before_anything_runs(tmp_path, capsys, monke
     assert "error:" in capsys.readouterr().err
 
 
-def test_the_estimate_counts_the_steps_and_operations_that_a_run_takes(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "tools"))
-    from estimate_cost import count
-
-    design = experiment("mnist-edge-popup")
-    (dense, *_), keeps = design.parts, design.parts[-1].keeps
-    for part, searches in ((dense, 1), (design.parts[-1], len(keeps))):
-        counted = count(replace(design, parts=(part,)))
-        steps = 5 * 3_000 * (1 + searches)
-        width = int(part.model.split("_")[1])
-        weights = 784 * width + width**2 + 10 * width
-        assert sum(counted.steps.values()) == steps
-        assert counted.operations == pytest.approx(3 * 2 * weights * 100 * steps)
-    assert lth_tutorial.training.replicates.fit is lth_tutorial.training.loop.fit
-
-
 def test_a_reader_that_has_seen_enough_of_the_list_sees_no_error():
     command = [sys.executable, "-m", "lth_tutorial.experiments", "list"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as listing:

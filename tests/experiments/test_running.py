@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 import lth_tutorial as lt
-from lth_tutorial.experiments import EXPERIMENTS, Experiment
+from lth_tutorial.experiments import EXPERIMENTS, Experiment, experiment
 from lth_tutorial.experiments.__main__ import main
 from lth_tutorial.experiments.budget import seconds_of
-from lth_tutorial.experiments.cost import cost_of
+from lth_tutorial.experiments.cost import cost_of, part_costs
 from lth_tutorial.experiments.design import InstabilityPart, LotteryPart, groups_of_seeds
 from lth_tutorial.experiments.running import Budget, jobs_of, rate_key, run_jobs, steps_of
 from lth_tutorial.results.tasks import SUFFIX
@@ -82,6 +82,17 @@ def test_what_a_record_on_cifar10_costs_is_known_before_it_is_run(design):
     assert cost.minutes["H200"] < cost.minutes["A100"] < cost.minutes["T4"]
     if design.name.endswith("-short"):
         assert cost.minutes["H200"] <= (25 if "rewinding" in design.name else 8)
+
+
+def test_costs_are_the_steps_and_operations_counted_by_hand():
+    design = experiment("mnist-edge-popup")
+    costs, n = part_costs(design), len(design.seeds)
+    for part, cost in zip(design.parts, costs, strict=True):
+        trainings = part.dense.steps + len(part.keeps) * part.search.steps
+        width = int(part.model.split("_")[1])
+        weights = 784 * width + width**2 + 10 * width
+        assert cost.steps == n * trainings
+        assert cost.operations == 3 * 2 * weights * part.search.batch_size * cost.steps
 
 
 def test_the_announced_steps_are_those_that_are_trained(digits, monkeypatch):
