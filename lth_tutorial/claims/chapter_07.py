@@ -17,7 +17,7 @@ _LIVE = "100-50 network on digits, SGD, 400 steps, pruned in rounds"
 _RESNET = "ResNet-20 on CIFAR-10, SGD, 63,000 steps, pruned once"
 _SHORT = "ResNet-20 on CIFAR-10, SGD, 6,300 steps (short protocol), pruned once"
 _PAPER = "Renda et al. 2020"
-_SECTION = f"{_PAPER}, section 4"
+_SECTION = f"{_PAPER}, section 3"
 _RECORD, _TUNED, _FULL = (
     "digits-after-pruning", "digits-fine-tuning-rate", "cifar10-resnet20-after-pruning",
 )  # fmt: skip
@@ -76,7 +76,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "short-budgets-favour-fine-tuning", 7,
         "When few steps are left, keeping the trained weights beats rewinding them.",
-        f"{_PAPER}, section 4; our criterion", _RECORD, _LIVE,
+        f"{_PAPER}, section 3; our criterion", _RECORD, _LIVE,
         (_setting("fine_tune", "rewind", 0.003, density="3.1 %", round=5, k=350),), live_only=True,
     ),
     Claim(

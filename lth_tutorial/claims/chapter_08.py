@@ -140,7 +140,7 @@ CLAIMS: tuple[Claim, ...] = (
         "synflow-keeps-a-path",
         8,
         "SynFlow keeps a path from input to output at densities where one-shot methods keep none.",
-        "Tanaka et al. 2020, sections 4 and 5",
+        "Tanaka et al. 2020, sections 3 and 6",
         "digits-collapse",
         "64-60×10-10 network, untrained",
         (

@@ -53,7 +53,7 @@ _SIGNS_RECORD = "mnist-signs-and-masks"
 
 def _convolutional(suffix: str, record: str, network: str) -> tuple[Claim, ...]:
     """Return the claims about Conv-N on CIFAR-10, for one protocol."""
-    source = f"{_RAMANUJAN}, section 5"
+    source = f"{_RAMANUJAN}, section 4"
     return (
         Claim(
             f"strong-ticket-{suffix}",
@@ -92,16 +92,16 @@ def _convolutional(suffix: str, record: str, network: str) -> tuple[Claim, ...]:
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(
-        "strong-ticket-mnist", 10, _STRONG, f"{_RAMANUJAN}, section 5", _MNIST_RECORD, _MNIST,
+        "strong-ticket-mnist", 10, _STRONG, f"{_RAMANUJAN}, section 4", _MNIST_RECORD, _MNIST,
         (Setting("width 256, keep 0.5", (_near_dense("width 256: edge_popup", 1, 0.02),)),),
         minimum_n=5,
     ),
     Claim(
-        "interior-density-mnist", 10, _INTERIOR, f"{_RAMANUJAN}, section 5", _MNIST_RECORD, _MNIST,
+        "interior-density-mnist", 10, _INTERIOR, f"{_RAMANUJAN}, section 4", _MNIST_RECORD, _MNIST,
         (Setting("width 128", _peak(_WIDE, 3, (1, 5))),), minimum_n=5,
     ),
     Claim(
-        "scale-closes-the-gap-mnist", 10, _CLOSES, f"{_RAMANUJAN}, section 5", _MNIST_RECORD,
+        "scale-closes-the-gap-mnist", 10, _CLOSES, f"{_RAMANUJAN}, section 4", _MNIST_RECORD,
         _MNIST, (Setting("width 32 to 256", _scale(_WIDTHS)),), minimum_n=5,
     ),
     *_convolutional("cifar10", _CIFAR_RECORD, _CIFAR),
@@ -109,7 +109,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "signs-matter", 10,
         "Of a ticket's kept initial weights the signs matter, even where all magnitudes are equal.",
-        f"{_ZHOU}, section 4", _SIGNS_RECORD, _LENET,
+        f"{_ZHOU}, section 3", _SIGNS_RECORD, _LENET,
         (Setting("6.3 % of weights", (
             Effect(
                 "accuracy: constants of the same sign − of random sign",

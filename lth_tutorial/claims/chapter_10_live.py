@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _WIDTHS, _DENSITIES, _MASKS = "digits-widths", "digits-densities", "digits-supermasks"
 _NETWORK = "64-w-w-10 network without biases on digits, 400 steps"
-_RAMANUJAN = "Ramanujan et al. 2020, sections 4 and 5"
+_RAMANUJAN = "Ramanujan et al. 2020, section 4"
 _ZHOU = "Zhou et al. 2019, section 5"
 
 

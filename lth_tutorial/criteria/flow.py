@@ -50,7 +50,7 @@ def synflow_scores(model: nn.Module, data: Dataset, mask: Mask) -> Scores:
         ValueError: if the mask does not fit, scores are NaN or infinite, or the model has an
             operation through which paths cannot be followed; names it.
 
-    Source: Tanaka et al. 2020, section 5 and algorithm 1.
+    Source: Tanaka et al. 2020, section 6 and algorithm 1.
     """
     mask = {name: mask[name] for name in weights_under(model, mask)}
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}

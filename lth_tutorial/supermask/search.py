@@ -98,7 +98,7 @@ def edge_popup(
             mask or with shared weights, and as `train`.
         FloatingPointError: if the loss becomes NaN or infinite; names the step.
 
-    Source: Ramanujan et al. 2020, section 4.
+    Source: Ramanujan et al. 2020, section 3.
     """
     design = SupermaskConfig(
         "edge_popup", keep, scope, anneal, learn_batchnorm=learn_batchnorm
@@ -131,7 +131,7 @@ def biprop(
         ValueError: as `edge_popup`; also binary activations on a network without an activation
             module to replace, or `learn_batchnorm` without batch norm.
 
-    Source: Diffenderfer & Kailkhura 2021, section 3 (Algorithm 1).
+    Source: Diffenderfer & Kailkhura 2021, algorithm 1.
     """
     design = SupermaskConfig("biprop", keep, scope, anneal, binary_activations, learn_batchnorm)
     return _search_one(model, data, design, config, seed, data_seed, workdir)

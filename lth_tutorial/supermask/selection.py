@@ -31,7 +31,7 @@ def top_k_mask(scores: Tensor, keep: float) -> Tensor:
         ValueError: for a `keep` out of range or so small that nothing is kept, or scores that are
             NaN or no tensor of numbers.
 
-    Source: Ramanujan et al. 2020, section 4.
+    Source: Ramanujan et al. 2020, section 3.
     """
     if not isinstance(scores, Tensor) or not scores.is_floating_point():
         got = scores.dtype if isinstance(scores, Tensor) else shown(scores)

@@ -70,7 +70,7 @@ def signs_experiment(
     Raises:
         ValueError: for tickets that are not rewound to the start, or bad seeds.
 
-    Source: Zhou et al. 2019, sections 4 and 5.
+    Source: Zhou et al. 2019, sections 3 and 5.
     """
     import pandas as pd
 

@@ -53,7 +53,7 @@ def gains(magnitude: Tensor, mask: Tensor) -> Tensor:
         magnitude: |w|, [replicates, …].
         mask: 0 and 1, in the same type.
 
-    Source: Diffenderfer & Kailkhura 2021, section 2: of all multiples of the signs, this one is
+    Source: Diffenderfer & Kailkhura 2021: of all multiples of the signs, this one is
     nearest to the kept weights.
     """
     if magnitude.is_cuda:  # where products of matrices may be rounded to TF32

@@ -101,7 +101,7 @@ def replace_kept(
     Raises:
         ValueError: for unknown `values`, or a mask that does not fit.
 
-    Source: Zhou et al. 2019, section 4 (mask-1 actions).
+    Source: Zhou et al. 2019, section 3 (mask-1 actions).
     """
     choose("values", values, KEPT_VALUES)
     check_mask_of(mask, start)

@@ -95,7 +95,7 @@ def retraining_experiment(
     Warns:
         DivergenceWarning: naming step and seed; an iterative arm has no later rounds then.
 
-    Source: Renda et al. 2020, sections 2 and 4.
+    Source: Renda et al. 2020, sections 2 and 3.
     """
     import pandas as pd
 
