@@ -24,6 +24,8 @@ MARKS = {
 MEASURED = ("live", "recorded, small", "recorded, large")
 """Where a verdict comes from: its chapter, while it ran, or a record, by its setting's size."""
 
+_NOTHING = "No claim of this kind has been measured yet."
+
 _SHOWN = (
     "chapter", "claim", "source", "setting", "criterion", "effect", "verdict", "measured", "n",
     "agree", "departs", "afterwards",
@@ -56,6 +58,8 @@ class VerdictTable:
     filters: bool = False
 
     def _repr_html_(self) -> str:
+        if self.table.empty:
+            return f"<p>{_NOTHING}</p>"
         controls = _controls(self.table) if self.filters else ""
         rows = "".join(_row(claim) for _, claim in self.table.iterrows())
         heads = "".join(f'<th scope="col">{h}</th>' for h in ("Claim", "Measured", "Verdict"))
@@ -66,6 +70,8 @@ class VerdictTable:
         )
 
     def __repr__(self) -> str:
+        if self.table.empty:
+            return _NOTHING
         lines = [
             f"{mark(claim['verdict'])} {claim['verdict']}: {claim['claim']} "
             f"({claim['setting']}; {claim['effect']}, n = {claim['n']}; {claim['agree']})".replace(

@@ -49,6 +49,12 @@ def test_a_row_says_who_agrees_what_departs_and_what_came_later():
     assert "≠" not in shown(departs="") and page.count("<details>") == 1
 
 
+def test_an_empty_table_says_that_nothing_was_measured():
+    empty = lt.verdicts(lt.claims().iloc[:0])
+    assert "<table" not in empty._repr_html_()
+    assert "measured yet" in empty._repr_html_() and "measured yet" in repr(empty)
+
+
 def test_each_of_several_settings_has_a_line_with_its_own_mark():
     table = lt.claims(chapter=8, record="mnist-pruning-at-init").set_index("key")
     row = table.loc[["mnist-shuffling-does-not-hurt"]].reset_index()
