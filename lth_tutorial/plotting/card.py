@@ -213,7 +213,7 @@ def error_axis(axes: Axes, least: float) -> None:
     """Make the vertical axis logarithmic, in percent of errors: 1 and 2% stay apart beside 60."""
     axes.set_yscale("log")
     axes.set_ylim(max(least, 0.05) / 1.3, 100)
-    axes.set_yticks(*zip(*[(t, f"{t:g}") for t in (1, 2, 5, 10, 20, 50, 100)], strict=True))
+    axes.set_yticks(*zip(*[(t, f"{t:g}") for t in (1, 2, 3, 5, 10, 20, 30, 50, 100)], strict=True))
     axes.minorticks_off()
 
 

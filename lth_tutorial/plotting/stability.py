@@ -148,7 +148,7 @@ def stability_and_error(
     panels = zip(
         figure.subplots(1, 2),
         ("height", "error"),
-        ("error barrier (points)", "test error (%)"),
+        ("error barrier (points, log scale from 1)", "test error (%, log scale)"),
         strict=True,
     )
     shown = [*(["dense"] if "dense" in set(rows["arm"]) else []), *arms]
@@ -158,7 +158,7 @@ def stability_and_error(
             _draw_against_step(axes, own, step, steps, value, arm, 0.06 * (i - len(shown) / 2))
         axes.set_xticks(range(len(steps)), [f"{k:,}" for k in steps])
         axes.set_yscale("log" if value == "error" else "symlog", **_scale_of(value))
-        ticks = (1, 2, 5, 10, 20, 50) if value == "error" else (0, 1, 2, 5, 10, 20, 50)
+        ticks = (1, 2, 3, 4, 6, 8, 10, 20, 50) if value == "error" else (0, 1, 2, 5, 10, 20, 50)
         axes.set_yticks(ticks, map(str, ticks))
         axes.minorticks_off()
         axes.set_ylim(*_limits(rows, value))
