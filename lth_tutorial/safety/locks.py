@@ -120,8 +120,10 @@ def _held(lock: Path, message: str, wait: float | None) -> Iterator[None]:
         yield
     finally:
         mine.discard(lock)
-        lock.unlink(missing_ok=True)
-        held.lock.release()
+        try:
+            lock.unlink(missing_ok=True)
+        finally:
+            held.lock.release()
 
 
 def once_per_workdir(folder: Path, text: str) -> bool:
