@@ -115,8 +115,9 @@ def test_an_error_beyond_what_counting_tells_is_infinite():
     assert lt.typical_error(5000) == 0.0
 
 
-def test_an_empty_claims_table_shows_itself():
-    assert "<table" in lt.verdicts(pd.DataFrame(), filters=True)._repr_html_()
+def test_an_empty_claims_table_says_that_it_is_empty():
+    shown = lt.verdicts(pd.DataFrame(), filters=True)._repr_html_()
+    assert shown == "<p>No claim of this kind has been measured yet.</p>"
 
 
 def test_an_extra_state_that_is_no_tensor_may_stand_in_a_state():
