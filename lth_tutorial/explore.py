@@ -35,7 +35,8 @@ _STYLE = """
 .lth-explorer label{display:flex;flex:1 1 16rem;flex-wrap:wrap;align-items:center;gap:.25rem .75rem}
 .lth-explorer input{flex:1 1 10rem;min-width:8rem;height:1.75rem;margin:0;accent-color:#0072b2}
 .lth-explorer output{min-width:6rem;font-weight:bold;font-variant-numeric:tabular-nums}
-.lth-explorer img{display:block;max-width:100%;height:auto;margin:.5rem auto}
+.lth-explorer .lth-frames{overflow:auto hidden}
+.lth-explorer img{display:block;max-width:max(100%,34rem);height:auto;margin:.5rem auto}
 .lth-explorer img{background:#fff;border-radius:4px}
 .lth-explorer [hidden]{display:none!important}
 .lth-explorer figcaption{color:inherit}
@@ -43,7 +44,8 @@ _STYLE = """
 
 # Every copy of an explorer brings this script. It looks for all figures of its own content that no
 # earlier copy has set up, so the same explorer may stand twice on a page. The mark is a property,
-# not an attribute: a page saved by the browser must not carry it along.
+# not an attribute: a page saved by the browser must not carry it along. A figure that is too wide
+# for the screen scrolls in its box, and the keyboard can only scroll what it can focus.
 _SCRIPT = """
 (()=>{for(const figure of document.querySelectorAll('figure[data-lth-explorer="%s"]')){
 if(figure.lthReady)continue;figure.lthReady=true;figure.querySelector("p").hidden=true;
@@ -52,7 +54,9 @@ frames=figure.querySelectorAll("img"),show=()=>{const shown=Number(slider.value)
 frames.forEach((frame,i)=>{frame.hidden=i!==shown});
 const text=frames[shown].dataset.value;output.textContent=text;
 slider.setAttribute("aria-valuetext",text)};
-slider.addEventListener("input",show);show()}})()
+slider.addEventListener("input",show);show();
+const box=figure.querySelector(".lth-frames");new ResizeObserver(()=>{
+box.tabIndex=box.scrollWidth>box.clientWidth?0:-1}).observe(box)}})()
 """.replace("\n", "")
 
 
@@ -92,7 +96,8 @@ class Explorer:
             f'<div class="lth-controls"><label><span>{html.escape(self.label)}</span>'
             f'<input type="range" min="0" max="{len(self.values) - 1}" step="1" value="{first}" '
             f'autocomplete="off" aria-valuetext="{text}"></label>'
-            f'<output aria-live="off">{text}</output></div>{images}'
+            f'<output aria-live="off">{text}</output></div>'
+            f'<div class="lth-frames">{images}</div>'
             f"<p>The slider needs JavaScript; shown is {text}.</p>"
             f"<figcaption>{html.escape(self.caption)}</figcaption>"
         )

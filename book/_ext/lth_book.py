@@ -289,6 +289,15 @@ def drop_thebe_config(app: Sphinx, doctree: nodes.document, docname: str) -> Non
             node.parent.remove(node)
 
 
+def let_figures_scroll(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    # On a narrow screen, as long formulas do: made as small as that, their labels are unreadable.
+    for image in list(doctree.findall(nodes.image)):
+        if "cell_output" in image.parent.get("classes", ()):
+            opening, closing = '<div class="lth-figure" tabindex="0">', "</div>"
+            around = [nodes.raw("", text, format="html") for text in (opening, closing)]
+            image.replace_self([around[0], image.deepcopy(), around[1]])
+
+
 # What a browser or an accessibility checker gets wrong about the pages, and what to write instead.
 REPAIRS = (
     (
@@ -352,6 +361,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("autodoc-process-signature", readable_defaults)
     app.connect("missing-reference", resolve_public_name)
     app.connect("doctree-resolved", drop_thebe_config, priority=900)
+    app.connect("doctree-resolved", let_figures_scroll, priority=900)
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("html-page-context", add_claims_script)
     app.connect("build-finished", repair_pages)

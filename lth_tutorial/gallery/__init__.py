@@ -30,7 +30,8 @@ __all__ = ["ComputeLadder", "GalleryEntry", "compute_ladder", "gallery"]
 
 _STYLE = """
 .lth-entry{overflow-wrap:anywhere}
-.lth-entry img{width:100%;max-width:640px;height:auto}
+.lth-entry figure>div{overflow:auto hidden}
+.lth-entry img{width:100%;min-width:34rem;max-width:640px;height:auto}
 .lth-papers{width:100%;border-collapse:collapse;table-layout:fixed;margin:1rem 0;color:inherit}
 .lth-papers th,.lth-papers td{padding:.4rem .6rem .4rem 0;text-align:left;vertical-align:top;
 border-bottom:1px solid currentColor;color:inherit;overflow-wrap:break-word}
@@ -119,8 +120,8 @@ class GalleryEntry:
 
             for figure, caption, alt in figures(self.design, self.rows):
                 parts.append(
-                    f'<figure style="margin:1rem 0"><img src="{png_uri(figure)}" '
-                    f'alt="{html.escape(alt)}"><figcaption style="{_CAPTION}">'
+                    f'<figure style="margin:1rem 0"><div tabindex="0"><img src="{png_uri(figure)}" '
+                    f'alt="{html.escape(alt)}"></div><figcaption style="{_CAPTION}">'
                     f"{html.escape(_sentence(caption))}</figcaption></figure>"
                 )
             parts.append(_papers_table(self.beside_papers()))

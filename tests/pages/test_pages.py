@@ -108,6 +108,21 @@ def test_tables_and_captions_hold_names_and_no_keys(name, visit):
     assert not keys, f"a reader sees {sorted(keys)}"
 
 
+SIZES = """all => all.filter(image => image.checkVisibility()).map(image => [
+    image.getBoundingClientRect().width, image.naturalWidth, image.alt
+])"""
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_figures_stay_legible_on_a_narrow_screen(name, visit):
+    """They scroll in a box of their own: the smallest type is 9 px at its natural size."""
+    page = visit("narrow").open(name)
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    page.evaluate("document.querySelectorAll('img').forEach(image => image.loading = 'eager')")
+    for width, natural, alt in page.eval_on_selector_all(".cell_output img", SIZES):
+        assert width >= 0.6 * natural or width >= 540, alt
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_every_image_has_a_real_alt_text(name, visit):
     page = visit().open(name)
