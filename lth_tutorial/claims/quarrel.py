@@ -24,11 +24,12 @@ ROUND = 4
 _FOUND = "Frankle & Carbin 2019, section 2"
 _CONTRADICTED = "Liu et al. 2019, section 6"
 _RESCUED = "Frankle et al. 2020, section 4"
-_DEEP = "64-[64 × 5]-10 network with batch norm"
+_DEEP = "network with batch norm and five hidden layers of 64 units"
 _GLOROT = f"{_DEEP}, drawn Glorot normal, on digits, SGD, batch 10, 600 steps"
 _DIGITS = f"{_DEEP} on digits, SGD, batch 10, 600 steps"
 _MNIST = (
-    "784-[64 × 4]-10 network with batch norm on 2,000 images of MNIST, SGD, batch 10, 800 steps"
+    "network with batch norm and four hidden layers of 64 units on 2,000 images of MNIST, SGD, "
+    "batch 10, 800 steps"
 )
 _SWEEP = f"{_DEEP} on digits, SGD, batch 20, 600 steps"
 
