@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lth_tutorial.data.dataset import Dataset, batch_indices, chunk_lengths
 from lth_tutorial.networks.calls import call_with
 from lth_tutorial.pruning.masks import Mask, Scores, weights_under
+from lth_tutorial.runtime import is_whole
 
 _CHUNK = 500
 
@@ -115,6 +116,8 @@ def training_chunks(
     """
     x, y = data.split("train")
     if examples is not None:
+        if not is_whole(examples) or not 0 < examples <= len(x):
+            raise ValueError(f"examples are 1 to {len(x)} of {data.name}'s; got {examples!r}")
         rows = batch_indices(len(x), examples, 0, data_seed).to(x.device)
         x, y = x[rows], y[rows]
     parts = chunk_lengths(len(x), size)

@@ -23,7 +23,7 @@ from lth_tutorial.pruning.masks import (
     weights_under,
 )
 from lth_tutorial.pruning.prune import keep_best, warn_of_collapse, warn_of_ties
-from lth_tutorial.runtime import choose, is_whole
+from lth_tutorial.runtime import choose, is_number, is_whole
 from lth_tutorial.safety.arguments import checked
 
 RULES = ("uniform", "erdos_renyi", "erdos_renyi_kernel", "smart")
@@ -145,10 +145,9 @@ def layer_counts(mask: Mask, density: float, rule: str | Mask) -> dict[str, int]
 
 
 def _target(density: float, total: int) -> int:
-    good = isinstance(density, (int, float)) and not isinstance(density, bool)
-    if not good or not 0 < density < 1:
+    if not is_number(density) or not 0 < density < 1:
         raise ValueError(f"density is the share of weights to keep, in (0, 1); got {density!r}")
-    return round(density * total)
+    return round(float(density) * total)
 
 
 def _fill(

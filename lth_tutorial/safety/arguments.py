@@ -45,8 +45,11 @@ _SEEDS = (
 )
 _DATA_SEEDS = "are one or more whole numbers of at least 0", _SEEDS[1]
 _SOME = "are one or more different names", lambda value: len(value) > 0
-_FOLDER = "is a folder; '.' is the one at hand", lambda value: str(value) != ""
-_FILE = "is a file", lambda value: str(value) != ""
+_FOLDER = (
+    "is a folder; '.' is the one at hand, and ~ is not expanded (Path.expanduser does that)",
+    lambda value: str(value) == os.path.expanduser(value) != "",
+)
+_FILE = "is a file, and ~ is not expanded (Path.expanduser does that)", _FOLDER[1]
 _RANGES: dict[str, tuple[str, Callable]] = {
     "seed": _SEED, "data_seed": _SEED, "seeds": _SEEDS, "data_seeds": _DATA_SEEDS,
     "arms": _SOME, "others": _SOME,

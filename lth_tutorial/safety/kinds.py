@@ -239,3 +239,16 @@ def is_whole(value: object) -> bool:
 def is_number(value: object) -> bool:
     """Return whether a value is a real number: Python's or NumPy's, but not True or False."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def as_python(value: object) -> object:
+    """Return Python's own number for one of another kind, such as NumPy's: JSON knows no other."""
+    if not is_number(value) or type(value) in (int, float):
+        return value
+    return int(value) if is_whole(value) else float(value)
+
+
+def with_python_numbers_(config: object) -> None:
+    """Put Python's own numbers in place of others in a frozen dataclass that is being made."""
+    for name, value in vars(config).items():
+        object.__setattr__(config, name, as_python(value))

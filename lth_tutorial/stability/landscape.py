@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.networks.parametrized import check_between, follow_weights
+from lth_tutorial.runtime import is_number
 from lth_tutorial.safety.arguments import checked
 from lth_tutorial.stability.buffers import frozen_norms, warn_of_buffers
 from lth_tutorial.stability.connectivity import (
@@ -82,7 +83,7 @@ def plane(
     Source: the construction of Garipov et al. 2018, section 3.
     """
     check_points(points)
-    if not (isinstance(margin, (int, float)) and 0 <= margin < math.inf):
+    if not (is_number(margin) and 0 <= margin < math.inf):
         raise ValueError(f"margin is a share of at least 0; got {margin!r}")
     for state in (b, c, snapshot(model)):
         check_states(a, state)

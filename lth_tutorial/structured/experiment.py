@@ -21,6 +21,7 @@ from lth_tutorial.pruning.masks import density
 from lth_tutorial.pruning.prune import SCOPES, LayerCollapseWarning, Scope, prune
 from lth_tutorial.runtime import choose, is_number, progress_bar
 from lth_tutorial.safety.arguments import checked, different_seeds
+from lth_tutorial.safety.kinds import as_python
 from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.structured.cost import flops
 from lth_tutorial.structured.removal import remove_units, unit_mask
@@ -90,7 +91,7 @@ def structured_experiment(
     inheriting = [arm for arm in arms if arm in CRITERION_OF]
     if not inheriting:
         raise ValueError(f"one arm must choose units: {', '.join(CRITERION_OF)}; got {arms}")
-    seeds, fractions = different_seeds(seeds), list(fractions)
+    seeds, fractions = different_seeds(seeds), [as_python(f) for f in fractions]
     if not fractions or not all(is_number(f) and 0 < f < 1 for f in fractions):
         raise ValueError(f"fractions are shares of units to remove, in (0, 1); got {fractions}")
     choose("scope", scope, SCOPES)

@@ -14,6 +14,7 @@ from lth_tutorial.networks.layers import with_batch_norm
 from lth_tutorial.pruning.masks import density
 from lth_tutorial.runtime import choose, is_whole, progress_bar
 from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.kinds import as_python
 from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.supermask.design import SupermaskConfig, check_design
 from lth_tutorial.supermask.frozen import kaiming_normal_, signed_constant_
@@ -156,7 +157,7 @@ def _row(arm: str, seed: int, round: int, density: float, accuracy: float) -> di
 
 def _check(arms, seeds, keeps, weights) -> tuple[list[str], list[int], list[float]]:
     arms = [arms] if isinstance(arms, str) else list(arms)
-    seeds, keeps = list(seeds), list(keeps)
+    seeds, keeps = list(seeds), [as_python(keep) for keep in keeps]
     for arm in arms:
         choose("arm", arm, ARMS)
     choose("weights", weights, WEIGHTS)

@@ -10,6 +10,7 @@ from torch import nn
 from lth_tutorial.networks.weights import check_stored, warn_of_left_out, warn_of_lost_zeros
 from lth_tutorial.pruning.prune import SCOPES, Scope
 from lth_tutorial.runtime import choose, is_number
+from lth_tutorial.safety.kinds import with_python_numbers_
 from lth_tutorial.supermask.frozen import maskable_weights
 from lth_tutorial.supermask.selection import check_keep, kept_count
 
@@ -49,6 +50,7 @@ class SupermaskConfig:
     rescale: bool = False
 
     def __post_init__(self) -> None:
+        with_python_numbers_(self)
         choose("method", self.method, METHODS)
         choose("scope", self.scope, SCOPES)
         if self.method == "sampled" and self.keep is not None:

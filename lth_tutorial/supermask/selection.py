@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lth_tutorial.runtime import is_number
 from lth_tutorial.safety.arguments import ArgumentError
 from lth_tutorial.safety.kinds import shown
 
@@ -59,7 +60,7 @@ def kept_count(n: int, keep: float, name: str = "the layer") -> int:
         ValueError: if `keep` is not in (0, 1], or nothing would be kept of `name`.
     """
     check_keep(keep)
-    count = round(keep * n)
+    count = round(float(keep) * n)
     if n == 0:
         raise ValueError(f"there is nothing to choose from: no weight of {name} is left")
     if count == 0:
@@ -72,8 +73,7 @@ def kept_count(n: int, keep: float, name: str = "the layer") -> int:
 
 def check_keep(keep: object) -> None:
     """Raise a ValueError unless `keep` is a share in (0, 1]."""
-    good = isinstance(keep, (int, float)) and not isinstance(keep, bool) and 0 < keep <= 1
-    if not good:
+    if not is_number(keep) or not 0 < keep <= 1:
         raise ValueError(f"keep is the share of weights that a supermask keeps, in (0, 1]; "
                          f"got {keep!r}")  # fmt: skip
 

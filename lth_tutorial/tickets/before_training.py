@@ -30,6 +30,7 @@ from lth_tutorial.pruning.prune import LayerCollapseWarning, keep_best
 from lth_tutorial.pruning.schedules import layer_counts, prune_to_density
 from lth_tutorial.runtime import choose, is_whole, progress_bar
 from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.kinds import as_python
 from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.states import State, snapshot
 from lth_tutorial.tickets.arms import OTHER_INITIALIZATION, model_builder
@@ -208,7 +209,7 @@ def _check_methods(model: nn.Module, data: Dataset, arms: Sequence[str]) -> None
 
 def _check_design(arms, seeds, densities) -> tuple[list[str], list[int], list[float]]:
     arms = [arms] if isinstance(arms, str) else list(arms)
-    seeds, densities = list(seeds), list(densities)
+    seeds, densities = list(seeds), [as_python(d) for d in densities]
     for arm in arms:
         method, slash, check = str(arm).partition("/")
         choose("method", method, METHODS)

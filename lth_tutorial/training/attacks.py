@@ -20,8 +20,9 @@ from torch import Tensor
 
 from lth_tutorial.data.dataset import Dataset, are_tokens, generator_for
 from lth_tutorial.networks.first_pass import explained
-from lth_tutorial.runtime import is_whole
+from lth_tutorial.runtime import is_number, is_whole
 from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.kinds import with_python_numbers_
 from lth_tutorial.training.groups import SingleModel
 
 _SMALLEST = 1 / 2_000  # of the data's range; 1/255 of 0 … 1 is eight times as much
@@ -59,6 +60,7 @@ class Attack:
     bounds: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        with_python_numbers_(self)
         if not _is_positive(self.eps):
             raise ValueError(
                 f"eps is the largest change of a number, above 0; got {self.eps!r}. For accuracy "
@@ -337,13 +339,10 @@ def check_attack(attack: Attack, group, data: Dataset) -> None:
 
 
 def _is_positive(value: object) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and 0 < value < math.inf
+    return is_number(value) and 0 < value < math.inf
 
 
 def _are_bounds(bounds: object) -> bool:
     if not isinstance(bounds, tuple) or len(bounds) != 2:
         return False
-    return all(isinstance(b, (int, float)) and math.isfinite(b) for b in bounds) and (
-        bounds[0] < bounds[1]
-    )
+    return all(is_number(b) and math.isfinite(b) for b in bounds) and (bounds[0] < bounds[1])

@@ -14,7 +14,7 @@ from typing import Literal
 from lth_tutorial.pruning.prune import Scope, check_fraction
 from lth_tutorial.runtime import choose, is_number, is_whole
 from lth_tutorial.safety.arguments import ArgumentError
-from lth_tutorial.safety.kinds import shown
+from lth_tutorial.safety.kinds import shown, with_python_numbers_
 from lth_tutorial.training.attacks import Attack
 
 
@@ -40,6 +40,7 @@ class Removal:
     every: int = 1
 
     def __post_init__(self) -> None:
+        with_python_numbers_(self)
         good = _finite(self.largest) and self.largest >= 0
         _require(good, "largest (of λ)", self.largest, "a finite number of at least 0")
         for name in ("ramp", "every"):
@@ -99,7 +100,7 @@ class TrainConfig:
     removal: Removal | None = None
 
     def __post_init__(self) -> None:
-        _as_python(self)
+        with_python_numbers_(self)
         for name in ("steps", "batch_size", "eval_every"):
             value = getattr(self, name)
             if not (name == "eval_every" and value is None):
@@ -168,7 +169,7 @@ class IMPConfig:
     finetune_lr: float | None = None
 
     def __post_init__(self) -> None:
-        _as_python(self)
+        with_python_numbers_(self)
         for name, least in (("rounds", 1), ("rewind_step", 0)):
             value = getattr(self, name)
             _require(is_whole(value) and value >= least, name, value, f"at least {least}")
@@ -203,14 +204,6 @@ def retraining_config(config: TrainConfig, imp: IMPConfig) -> TrainConfig:
 
 def _finite(value: object) -> bool:
     return is_number(value) and math.isfinite(value)
-
-
-def _as_python(config: object) -> None:
-    """Put Python's own numbers in place of NumPy's: settings are written as JSON."""
-    for name, value in vars(config).items():
-        if is_number(value) and type(value) not in (int, float):
-            own = int(value) if is_whole(value) else float(value)
-            object.__setattr__(config, name, own)
 
 
 def _require(condition: bool, name: str, value: object, allowed: str) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lth_tutorial.pruning.masks import Mask, check_boolean, check_mask_of
 from lth_tutorial.pruning.ranking import best
-from lth_tutorial.runtime import choose
+from lth_tutorial.runtime import choose, is_number
 from lth_tutorial.safety.arguments import checked
 from lth_tutorial.variants.bases import Basis
 
@@ -111,12 +111,12 @@ def prune_groups(
         choose("layer in fraction:", name, mask)
     pruned = dict(mask)
     for name, share in shares.items():
-        if not isinstance(share, (int, float)) or not 0 <= share < 1:
+        if not is_number(share) or not 0 <= share < 1:
             raise ValueError(
                 f"fraction is the share of remaining rows to prune, in [0, 1); got {share!r} for "
                 f"{name}"
             )
-        pruned[name] = _without_rows(coefficients[name], mask[name], share, side, name)
+        pruned[name] = _without_rows(coefficients[name], mask[name], float(share), side, name)
     return pruned
 
 

@@ -20,7 +20,7 @@ from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.networks.build import reinitialize
 from lth_tutorial.networks.calls import copied
 from lth_tutorial.pruning.masks import Mask, Scores
-from lth_tutorial.runtime import choose, is_whole, progress_bar
+from lth_tutorial.runtime import choose, is_number, is_whole, progress_bar
 from lth_tutorial.safety.arguments import checked
 from lth_tutorial.states import State, load_state_, snapshot
 from lth_tutorial.structured.removal import remove_units, unit_mask
@@ -267,8 +267,7 @@ def _check(data, config, fraction, threshold, window, by) -> int:
     """Return the steps of an epoch, or raise a ValueError that says what would work."""
     choose("by", by, CRITERIA)
     for name, value in (("fraction", fraction), ("threshold", threshold)):
-        good = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not good or not 0 < value < 1:
+        if not is_number(value) or not 0 < value < 1:
             raise ValueError(f"{name} is a share in (0, 1); got {value!r}")
     if not is_whole(window) or window < 2:
         raise ValueError(f"window is a number of masks, at least 2; got {window!r}")

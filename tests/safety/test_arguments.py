@@ -7,6 +7,7 @@ what would work.
 from __future__ import annotations
 
 import inspect
+from fractions import Fraction
 from typing import Literal, get_origin
 
 import numpy as np
@@ -303,3 +304,54 @@ def test_a_check_costs_next_to_nothing(tiny_model):
             function(mask)
         times.append(time.perf_counter() - started)
     assert (times[0] - times[1]) / 2_000 < 1e-3
+
+
+@pytest.mark.parametrize("path", ["~/runs", "~"])
+def test_a_path_from_home_is_refused_before_a_folder_of_that_name_is_made(
+    tiny_model, tiny_data, config, path, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    mask = lt.dense_mask(tiny_model)
+    for call in (
+        lambda: lt.train(tiny_model, tiny_data, config, workdir=path),
+        lambda: lt.save_mask(mask, path),
+        lambda: lt.load_rows("any", root=path),
+    ):
+        with pytest.raises(ArgumentError, match=f"~ is not expanded .*got '{path}'"):
+            call()
+    assert not list(tmp_path.iterdir())
+    lt.save_mask(mask, "~not-a-user-of-this-machine")
+
+
+@pytest.mark.parametrize("share", [np.float32(0.5), np.float64(0.5), Fraction(1, 2)])
+def test_a_share_may_be_any_kind_of_number(tiny_model, tiny_data, share, tmp_path):
+    config = lt.TrainConfig(steps=2, batch_size=20)
+    mask, state = lt.dense_mask(tiny_model), lt.snapshot(tiny_model)
+    assert lt.density(lt.prune(lt.magnitude_scores(state, mask), mask, share)) == 0.5
+    assert lt.layer_counts(mask, share, "uniform") == lt.layer_counts(mask, 0.5, "uniform")
+    pruned = lt.prune_to_density(lt.snip_scores, tiny_model, tiny_data, share)
+    assert lt.density(pruned) == 0.5
+    assert lt.state_hash(lt.interpolate(state, state, share)) == lt.state_hash(state)
+    found = lt.edge_popup(
+        tiny_model, tiny_data, share, config, anneal=share, workdir=tmp_path / "e"
+    )
+    assert lt.density(found.mask) == 0.5 and found.design.keep == 0.5
+    for i, experiment in enumerate(
+        (
+            lambda **options: lt.supermask_experiment(
+                "mlp_8", tiny_data, config, keeps=[share], **options
+            ),
+            lambda **options: lt.prune_before_training(
+                "mlp_8", tiny_data, config, densities=[share], arms=["random"], **options
+            ),
+            lambda **options: lt.structured_experiment(
+                "mlp_8", tiny_data, config, config, fractions=[share], **options
+            ),
+        )
+    ):
+        rows = experiment(seeds=[0], workdir=tmp_path / str(i))
+        assert len(rows)
+    attack = lt.fgsm(share, bounds=(np.float32(-9), 9))
+    model = lt.build_model("mlp_8", seed=0, data=tiny_data)
+    config = lt.TrainConfig(steps=2, batch_size=20, attack=attack, lr=share)
+    assert lt.train(model, tiny_data, config, workdir=tmp_path / "attacked").steps == 2
