@@ -12,17 +12,19 @@ import inspect
 import json
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 
 import torch
 
-from lth_tutorial.runtime import __version__, is_whole
+from lth_tutorial.runtime import __version__
 from lth_tutorial.safety.files import read_json, set_aside, write_atomically
+from lth_tutorial.safety.kinds import as_python
 from lth_tutorial.safety.locks import once_per_workdir
 
 _NOT_COMPARED = ("written_by", "checksum")  # of identity.json
+_CODE, _LIBRARIES = "\ncode: ", ("torch", "lth_tutorial", "builtins")
 
 
 # Where the modules of version 0.1.0 stand now. Working directories name functions by module.
@@ -98,8 +100,34 @@ def warn_of_damage(path: Path, reason: object) -> None:
 
 
 def describe_model(model: torch.nn.Module) -> str:
-    """Return the structure of a model as text that is the same in every process."""
-    return re.sub(r" at 0x[0-9a-f]+", "", str(model))
+    """Return the structure of a model as text that is the same in every process.
+
+    With what of it is frozen, and a digest of the code of classes that no library brought.
+    """
+    text = re.sub(r" at 0x[0-9a-f]+", "", str(model))
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    frozen += [name for name, m in model.named_modules() if model.training and not m.training]
+    if frozen:
+        text += f"\nfrozen: {', '.join(frozen)}"
+    sources = {source for module in model.modules() for source in _sources_of(type(module))}
+    if sources:
+        text += _CODE + hashlib.sha256("".join(sorted(sources)).encode()).hexdigest()[:16]
+    return text
+
+
+def _sources_of(kind: type) -> Iterator[str]:
+    """Yield the source of every function of a class, as far as there is any and it is no library's.
+
+    What a library computes is known by its version.
+    """
+    for each in kind.__mro__:
+        functions = filter(inspect.isfunction, vars(each).values())
+        for function in functions if each.__module__.partition(".")[0] not in _LIBRARIES else ():
+            if "site-packages" not in function.__code__.co_filename:
+                try:
+                    yield inspect.getsource(function)
+                except (OSError, TypeError):  # typed in somewhere, and nowhere kept
+                    continue
 
 
 def describe_function(function: Callable) -> str:
@@ -182,7 +210,7 @@ def _as_written_today(there: dict, identity: Mapping) -> dict:
     """Return what an earlier version wrote of a configuration in the words of this one.
 
     Functions are named by their modules, which have moved; a setting that the file does not know
-    came later, and then the rule was what is its default.
+    came later, and then the rule was what is its default. Of the code of a model it said nothing.
     """
     known = {key: _renamed(value) for key, value in there.items()}
     for key, value in identity.items():
@@ -193,6 +221,8 @@ def _as_written_today(there: dict, identity: Mapping) -> dict:
                 if each.default is not MISSING
             }
             known[key] = later | known[key]
+        elif isinstance(value, str) and isinstance(known.get(key), str) and _CODE not in known[key]:
+            known[key] += "".join(value.partition(_CODE)[1:])
     return known
 
 
@@ -226,4 +256,4 @@ def _plain(value: object) -> object:
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple, set, range)):
         return [_plain(each) for each in value]
-    return int(value) if is_whole(value) else value
+    return as_python(value)

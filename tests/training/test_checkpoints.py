@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 import lth_tutorial as lt
 from lth_tutorial.safety.files import write_atomically
@@ -185,6 +186,50 @@ def test_a_folder_of_another_run_is_refused(tiny_data, config, tmp_path, change,
     with pytest.raises(ValueError, match=f"another configuration .*{named}.*delete that one"):
         go(change)
     assert files == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_a_folder_of_a_run_with_other_frozen_parts_is_refused(tiny_data, config, tmp_path):
+    def network(frozen: bool, mode: bool = True):
+        model = lt.build_model("mlp_bn_12", seed=0, data=tiny_data)
+        model.fc1.requires_grad_(not frozen)
+        model.norm1.train(mode)
+        return model
+
+    lt.train(network(False), tiny_data, config, workdir=tmp_path)
+    for other in (network(True), network(False, mode=False)):
+        with pytest.raises(ValueError, match="model: .*frozen: "):
+            lt.train(other, tiny_data, config, workdir=tmp_path)
+    lt.train(network(False), tiny_data, config, workdir=tmp_path)
+
+
+def test_a_folder_of_a_class_with_other_code_is_refused(tiny_data, config, tmp_path):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.out = nn.Linear(tiny_data.shape[0], 8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.out(torch.relu(self.first(x)))
+
+    def network():
+        torch.manual_seed(0)
+        return Net()
+
+    def changed(self, x):
+        return self.out(torch.tanh(self.first(x)))
+
+    for _ in range(2):
+        lt.train(network(), tiny_data, config, workdir=tmp_path)
+    Net.forward = changed
+    with pytest.raises(ValueError, match="model: .*code: .* there, .*code: .* here"):
+        lt.train(network(), tiny_data, config, workdir=tmp_path)
+
+
+def test_a_folder_that_says_nothing_of_code_is_taken_as_before(tmp_path):
+    digest = claim_folder(tmp_path, {"model": "Net()"})
+    assert claim_folder(tmp_path, {"model": "Net()\ncode: 0123456789abcdef"}) == digest
+    with pytest.raises(ValueError, match="another configuration"):
+        claim_folder(tmp_path, {"model": "Other()\ncode: 0123456789abcdef"})
 
 
 def test_another_experiment_is_refused_before_anything_is_trained(tiny_data, config, tmp_path):
