@@ -29,11 +29,13 @@ class UncheckedFileWarning(UserWarning):
 def write_atomically(path: str | Path, content: bytes) -> None:
     """Write a file so that it appears whole or not at all, whatever happens meanwhile.
 
+    Where a link stands, the file that it leads to is written, and the link stays.
+
     Raises:
         OSError: naming the file, if it cannot be written (a full or read-only disk, say); what was
             there before is still there.
     """
-    path, temporary = Path(path), None
+    path, temporary = Path(os.path.realpath(path)), None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _write_part(path, content)

@@ -35,6 +35,14 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
         assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["f"]
 
 
+def test_a_link_stays_and_the_file_behind_it_is_written(tmp_path):
+    real, link = tmp_path / "elsewhere", tmp_path / "link"
+    link.symlink_to(real)
+    for content in (b"old", b"new"):  # it leads nowhere at first
+        write_atomically(link, content)
+        assert link.is_symlink() and real.read_bytes() == content
+
+
 def test_concurrent_writers_leave_one_whole_file(tmp_path):
     contents = [bytes([i]) * 100_000 for i in range(8)]
     with ThreadPoolExecutor(8) as pool:
