@@ -31,7 +31,7 @@ class Dataset:
     Attributes:
         name: says the source too; it is printed in captions and written into records.
         x_train, x_val, x_test: examples first, then any shape, e.g. [n, channels, height, width];
-            uint8 or float; whole numbers of any other type are token indices, which no one
+            bytes or float; whole numbers of any wider type are token indices, which no one
             normalises. The validation set may be empty (length 0).
         y_train, y_val, y_test: int64 class labels in 0 … num_classes − 1, shape [n].
         num_classes: number of classes.
@@ -137,7 +137,7 @@ def chunk_lengths(n: int, size: int) -> list[int]:
 
 def are_tokens(x: Tensor) -> bool:
     """Return whether examples are whole numbers wider than a byte: indices for an embedding."""
-    return x.dtype in (torch.int16, torch.int32, torch.int64)
+    return not x.is_floating_point() and x.element_size() > 1
 
 
 @checked

@@ -342,3 +342,23 @@ def test_examples_of_odd_kinds_are_refused_and_computed_ones_are_constants():
     assert not any(t.requires_grad for t in (data.x_train, data.x_test, data.mean, data.std))
     model = lt.build_model("mlp_4", seed=0, data=data)
     assert lt.train(model, data, lt.TrainConfig(steps=3, batch_size=4)).steps == 3
+
+
+@pytest.mark.parametrize(
+    "kind", [torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32]
+)
+def test_whole_numbers_wider_than_a_byte_are_tokens_signed_or_not(kind):
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.out = torch.nn.Embedding(10, 8), torch.nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.out(self.words(x.long()).mean(dim=1))
+
+    x, y = torch.randint(0, 10, (30, 6)), torch.arange(30) % 3
+    same, data = (lt.make_dataset("text", (t, y), None, (t, y)) for t in (x, x.to(kind)))
+    assert torch.equal(data.normalize(data.x_test).long(), x)
+    model, config = Net(), lt.TrainConfig(steps=3, batch_size=10)
+    assert lt.evaluate(model, data) == lt.evaluate(model, same)
+    assert lt.train(model, data, config).steps == 3
