@@ -70,6 +70,10 @@ def reinitialize(model: nn.Module, seed: int) -> None:
         torch.manual_seed(seed)
         for draw in draws:
             draw()
+        state = model.state_dict()
+        for name, tensor in follow_weights(state).items():
+            if tensor is not state[name]:  # a vector of spectral norm
+                state[name].copy_(tensor)
     now = {name: p.detach() for name, p in model.named_parameters() if id(p) not in known}
     _compare({name: (before[name], p) for name, p in now.items()})
 
@@ -134,8 +138,6 @@ def _reset(module: nn.Module, reset: Callable[[], None]) -> None:
         values = {attribute: getattr(module, attribute).clone() for attribute in computed}
     for attribute, value in values.items():
         setattr(module, attribute, value)
-    if computed:
-        module.load_state_dict(follow_weights(module.state_dict()))
     for hook in _pruning_hooks(module):
         stored = getattr(module, f"{hook._tensor_name}_orig")
         stored.copy_(getattr(module, hook._tensor_name))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations, prune
+from torch.nn.utils import parametrizations, prune, spectral_norm
 
 import lth_tutorial as lt
 
@@ -129,6 +129,23 @@ def test_a_normalised_weight_is_drawn_as_one_without_a_norm(kind):
     if kind is parametrizations.spectral_norm:
         expected = expected / torch.linalg.matrix_norm(expected, 2)
     assert torch.allclose(model.eval()[0].weight, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", [parametrizations.spectral_norm, spectral_norm])
+def test_a_class_with_spectral_norm_is_drawn_with_the_vectors_of_its_weights(norm):
+    class Net(nn.Module):  # a new one of its class gives the weights
+        def __init__(self):
+            super().__init__()
+            self.first, self.out = norm(nn.Linear(8, 16)), nn.Linear(16, 3)
+
+        def forward(self, x):
+            return self.out(self.first(x))
+
+    model = Net()
+    lt.reinitialize(model, 3)
+    model.eval()(torch.randn(2, 8))
+    weight = model.first.weight.detach()
+    assert float(torch.linalg.matrix_norm(weight, 2)) == pytest.approx(1, abs=1e-4)
 
 
 def test_a_model_that_pytorch_pruned_is_drawn_anew_and_stays_pruned():
