@@ -96,7 +96,7 @@ def interpolate(a: State, b: State, alpha: float, *, extrapolate: bool = False) 
             f"alpha lies in [0, 1], between the two networks; got {alpha!r} (extrapolate=True goes "
             f"beyond them)"
         )
-    return _between(a, b, alpha)
+    return _between(a, b, float(alpha))
 
 
 @checked
@@ -179,8 +179,12 @@ def check_states(a: State, b: State) -> None:
 
 
 def _between(a: State, b: State, alpha: float) -> State:
+    def between(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        # A sum, unlike a step from one to the other, has the same bits from both sides.
+        return (one + other) / 2 if alpha == 0.5 else torch.lerp(one, other, alpha)
+
     state = {
-        name: torch.lerp(tensor, b[name], alpha) if are_numbers(tensor) else tensor.clone()
+        name: between(tensor, b[name]) if are_numbers(tensor) else tensor.clone()
         for name, tensor in a.items()
     }
     return state if alpha in (0, 1) else follow_weights(state)

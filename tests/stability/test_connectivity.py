@@ -78,6 +78,11 @@ def test_swapping_the_ends_changes_nothing(tiny_data, pair, normed_pair):
             assert there.loss_height == pytest.approx(back.loss_height, abs=1e-6)
 
 
+def test_the_middle_is_the_same_network_from_both_sides(pair):
+    there, back = (lt.interpolate(*ends, 0.5) for ends in (pair, pair[::-1]))
+    assert lt.state_hash(there) == lt.state_hash(back)
+
+
 def test_the_model_is_left_as_it_was(tiny_data, normed_pair):
     model = network(tiny_data, 5, batch_norm=True)
     before = lt.state_hash(lt.snapshot(model))
