@@ -43,7 +43,7 @@ def call_with(model: nn.Module, tensors: Mapping[str, Tensor], x: Tensor) -> Ten
     """Return the logits [batch, classes] with some tensors in place of the model's own.
 
     Of a model in a wrapper (nn.DataParallel, torch.compile), the model inside is called: a wrapper
-    knows only tensors that the model holds.
+    knows only tensors that the model holds. It gets a copy of x: a forward pass may write into it.
     """
     while (inner := inner_model(model)) is not model:
         prefix = next(f"{name}." for name, child in model.named_children() if child is inner)
@@ -51,7 +51,9 @@ def call_with(model: nn.Module, tensors: Mapping[str, Tensor], x: Tensor) -> Ten
         model = inner
     refuse_compiled(model)
     everywhere = _in_every_place(model, tensors)
-    return logits_of(functional_call(model, everywhere, (x,), tie_weights=False), len(x), model)
+    return logits_of(
+        functional_call(model, everywhere, (x.clone(),), tie_weights=False), len(x), model
+    )
 
 
 def refuse_compiled(model: nn.Module) -> None:

@@ -102,7 +102,7 @@ def flops(model: nn.Module, x: Tensor) -> int:
         for parameter in trained:  # the counter cannot take one that a module is called with
             parameter.requires_grad_(False)
         with taking(model, x), _taken_apart(), counter, _Fused(counter) as fused:
-            model(x[:1].detach())
+            model(x[:1].detach().clone())  # a forward pass may write into it
     finally:
         group.restore_modes()
         for parameter in trained:

@@ -63,8 +63,8 @@ class SingleModel:
             module.training = training
 
     def logits(self, x: Tensor) -> Tensor:
-        """Map [1, batch, …] to [1, batch, classes]."""
-        return logits_of(self.models[0](x[0]), x.shape[1], self.models[0])[None]
+        """Map [1, batch, …] to [1, batch, classes]; x stays, whatever the model writes into it."""
+        return logits_of(self.models[0](x[0].clone()), x.shape[1], self.models[0])[None]
 
     def leaves(self, name: str) -> list[Tensor]:
         """Return the trained tensors of a parameter's name; none if there is no such."""
@@ -97,6 +97,7 @@ class Stack:
         self.buffers = {n: t for n, t in self.tensors.items() if n not in trained}
         # Not named_children(), which names a module once that stands in two places.
         self.layers = list(models[0]._modules.items())
+        self.writes = any(getattr(module, "inplace", False) for module in models[0].modules())
 
     def set_training(self, training: bool) -> None:
         """Switch between training and evaluation behaviour of batch norm."""
@@ -107,7 +108,7 @@ class Stack:
 
     def logits(self, x: Tensor) -> Tensor:
         """Map [replicates, batch, …] to [replicates, batch, classes]."""
-        return self._through("", self.layers, x)
+        return self._through("", self.layers, x.clone() if self.writes else x)
 
     def _through(self, prefix: str, layers: Sequence[tuple[str, nn.Module]], x: Tensor) -> Tensor:
         for key, layer in layers:
