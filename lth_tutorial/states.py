@@ -35,7 +35,15 @@ def snapshot(model: nn.Module) -> State:
 
 
 def check_initialized(model: nn.Module) -> None:
-    """Raise a ValueError, naming it, if a lazy layer does not know its shape yet."""
+    """Raise a ValueError, naming it, if a lazy layer does not know its shape yet.
+
+    Or if the model was traced or exported: what is left of it is no module like others.
+    """
+    if type(model).__name__ == "TopLevelTracedModule" or "_guards_fn" in model._modules:
+        raise ValueError(
+            f"{type(model).__name__} was recorded by torch.jit.trace or torch.export and cannot be "
+            f"changed or asked for its layers; pass the module that it was made from"
+        )
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if nn.parameter.is_lazy(tensor):
             layer = name.rpartition(".")[0] or type(model).__name__

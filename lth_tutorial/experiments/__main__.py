@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from dataclasses import fields
+from os.path import expanduser
 
 from lth_tutorial.claims import claims
 from lth_tutorial.data.sources import check_known, load_dataset, name_of_folder
@@ -91,8 +92,10 @@ def parser() -> argparse.ArgumentParser:
     merger = commands.add_parser(
         "merge", help="join records, finished tasks and checkpoints of other machines"
     )
-    merger.add_argument("sources", nargs="+", help="folders or buckets")
-    merger.add_argument("--out", help="folder of the records (default: the package's own)")
+    merger.add_argument("sources", nargs="+", type=expanduser, help="folders or buckets")
+    merger.add_argument(
+        "--out", type=expanduser, help="folder of the records (default: the package's own)"
+    )
     merger.add_argument(
         "--prefer", default="", metavar="TEXT",
         help="of a task measured on two kinds of machine, take the one whose device or folder "
@@ -100,13 +103,17 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     status = commands.add_parser("status", help="how far all records are, part by part")
     status.add_argument("names", nargs="*", metavar="name")
-    status.add_argument("--out", help="folder of the records (default: the package's own)")
+    status.add_argument(
+        "--out", type=expanduser, help="folder of the records (default: the package's own)"
+    )
     status.add_argument("--device", default="cpu", help="for the estimate of the time left")
     packer = commands.add_parser("pack", help="write the packed tickets of the best runs of one")
     packer.add_argument("name")
-    packer.add_argument("--root", help="folder of downloaded data sets")
+    packer.add_argument("--root", type=expanduser, help="folder of downloaded data sets")
     packer.add_argument("--device", default="cpu")
-    packer.add_argument("--out", help="folder for results (default: the package's own)")
+    packer.add_argument(
+        "--out", type=expanduser, help="folder for results (default: the package's own)"
+    )
     return made
 
 
@@ -117,17 +124,20 @@ def _add_running(command: argparse.ArgumentParser) -> None:
         help="stop cleanly before this time is up, e.g. 8m; the same command goes on",
     )  # fmt: skip
     command.add_argument("--part", action="append", help="only the part with this label")
-    command.add_argument("--root", help="folder of downloaded data sets")
+    command.add_argument("--root", type=expanduser, help="folder of downloaded data sets")
     command.add_argument("--device", default="cpu")
-    command.add_argument("--out", help="folder for results (default: the package's own)")
+    command.add_argument(
+        "--out", type=expanduser, help="folder for results (default: the package's own)"
+    )
     command.add_argument("--data", help="another data set: a name, or folder:PATH with images")
     command.add_argument(
         "--workdir",
+        type=expanduser,
         help="folder to continue from if the run is killed; kept afterwards (default: one in "
         "~/.cache/lth_tutorial/runs, removed when the record is written)",
     )
     command.add_argument(
-        "--store", metavar="PLACE",
+        "--store", metavar="PLACE", type=expanduser,
         help="folder or bucket (s3://…) for the files of finished tasks, shared by machines",
     )  # fmt: skip
     command.add_argument(

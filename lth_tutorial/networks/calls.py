@@ -13,6 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+_WRAPPERS = (
+    nn.DataParallel,
+    nn.parallel.DistributedDataParallel,
+    torch.optim.swa_utils.AveragedModel,
+)
+
 
 class OutputError(ValueError):
     """A model returns something else than logits."""
@@ -85,7 +91,7 @@ def _in_every_place(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str
 
 def inner_model(model: nn.Module) -> nn.Module:
     """Return the model inside a wrapper that only says how it is run, else the model itself."""
-    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+    if isinstance(model, _WRAPPERS):
         return model.module
     return getattr(model, "_orig_mod", model)  # of torch.compile
 

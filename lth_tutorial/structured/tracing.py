@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from lth_tutorial.networks.calls import inner_model
 from lth_tutorial.networks.transformer import Attention
 from lth_tutorial.structured.labels import NO_UNIT, PADDING, Trace
 
@@ -77,6 +78,11 @@ def trace_units(model: nn.Module, x: Tensor) -> Trace:
             units cannot be followed; names it.
     """
     before, constants = set(vars(model)), {}
+    if (inner := inner_model(model)) is not model:
+        raise UntraceableError(
+            f"{type(model).__name__} wraps a {type(inner).__name__}: pass the model inside it "
+            f"(.module, or ._orig_mod of torch.compile)"
+        )
     try:
         graph = _Tracer().trace(model)
     except Exception as error:  # torch.fx raises whatever the forward pass raises on its proxies

@@ -134,6 +134,15 @@ def test_the_command_line_lists_shows_and_runs(tmp_path, capsys, one_seed, home)
     assert lt.recorded(root=tmp_path) == ["digits-winning-tickets"]
 
 
+def test_folders_named_from_home_are_meant_as_such(tmp_path, monkeypatch, one_seed):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    command = ["run", "digits-winning-tickets", "--scale", "0.02"]
+    assert main([*command, "--out=~/records", "--workdir=~/runs"]) == 0
+    assert lt.recorded(root=tmp_path / "home/records") == ["digits-winning-tickets"]
+    assert (tmp_path / "home/runs").is_dir() and not (tmp_path / "~").exists()
+
+
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")

@@ -99,3 +99,35 @@ def test_a_stack_that_begins_by_writing_takes_one_input_for_all(tiny_data, confi
         [network(0), network(1)], tiny_data, design, config, seeds=[0, 1]
     )  # fmt: skip
     assert len(both) == 2
+
+
+def recorded(kind: str) -> nn.Module:
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
+    x = torch.randn(4, 8)
+    if kind == "traced":
+        return torch.jit.trace(model, x)
+    return torch.export.export(model, (x,)).module()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("kind", ["traced", "exported"])
+def test_a_recording_of_a_model_is_refused_in_words(data, config, kind):
+    model = recorded(kind)
+    for call in (
+        lambda: lt.dense_mask(model),
+        lambda: lt.snapshot(model),
+        lambda: lt.train(model, data, config),
+        lambda: lt.evaluate(model, data),
+        lambda: lt.reinitialize(model, 0),
+        lambda: lt.unit_groups(model, data.x_test),
+    ):
+        with pytest.raises(ValueError, match="pass the module that it was made from"):
+            call()
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.optim.swa_utils.AveragedModel])
+def test_units_are_of_the_model_inside_a_wrapper(data, wrap):
+    model = wrap(Subtracts(inplace=False))
+    with pytest.raises(lt.UntraceableError, match="wraps a Subtracts: pass the model inside"):
+        lt.unit_groups(model, data.x_test)
+    assert lt.snip_scores(model, data, lt.dense_mask(model))
