@@ -62,7 +62,8 @@ def widen(rows: pd.DataFrame) -> pd.DataFrame:
     There is a column `step` only where some rows belong to a step (of branching, of rewinding).
 
     Raises:
-        ValueError: if the rows belong to several records, data sets or scales.
+        ValueError: if the rows belong to several records, data sets or scales, or say something
+            twice.
     """
     import pandas as pd
 
@@ -80,6 +81,11 @@ def widen(rows: pd.DataFrame) -> pd.DataFrame:
                 f"select one first"
             )
     numbered = rows.assign(step=rows["step"].fillna(-1))  # a missing value is no key
+    twice = numbered[numbered.duplicated([*KEYS, "step", "metric"])]
+    if len(twice):
+        raise ValueError(
+            f"these rows say something twice: {twice.iloc[0][[*KEYS, 'metric']].to_dict()}"
+        )
     wide = numbered.pivot(index=[*KEYS, "step"], columns="metric", values="value").reset_index()
     wide.columns.name = None
     wide["step"] = wide["step"].astype("Int64").replace(-1, pd.NA)
@@ -104,16 +110,18 @@ def save_rows(
     Whatever moment a kill comes, the record that was there can be read, or the new one.
 
     Args:
-        rows: long rows with the columns of `COLUMNS`.
+        rows: long rows with the columns of `COLUMNS` and no others; numbers are kept to six digits.
         name: a plain file name: letters, digits, and "-_.+" behind the first of them.
         provenance: how they came about; all keys of `PROVENANCE`. That of another record may be
             passed on: its checksums are made anew.
         root: folder; default the package's own records.
 
     Raises:
-        ValueError: if columns or provenance keys are missing, a measurement occurs twice, there
-            are no rows, the provenance is no JSON, the name is no plain file name, or a file of
-            that name stands there that is no record. Nothing is written then.
+        ValueError: if columns or provenance keys are missing, there are other columns, a
+            measurement occurs twice, there are no rows, they could not be read again as they are
+            (a text in place of a number, an arm called NA), the provenance is no JSON, the name is
+            no plain file name, or a file of that name stands there that is no record. Nothing is
+            written then.
         RuntimeError: if another process is writing the record.
         OSError: if the files cannot be written; what was there stays.
     """
@@ -126,8 +134,14 @@ def save_rows(
     keys = ["record", "data", "arm", "seed", "round", "step", "metric", "scale"]
     if rows.empty or rows.duplicated(keys).any():
         raise ValueError(f"record {name!r} has no rows, or says something twice")
-    text = rows[list(COLUMNS)].to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    table = text.encode()
+    odd = [str(column) for column in rows if column not in COLUMNS]
+    if odd:
+        raise ValueError(
+            f"record {name!r} has no place for {', '.join(odd)}; its columns are "
+            f"{', '.join(COLUMNS)}: drop the others"
+        )
+    table = _as_csv(rows)
+    _check_readable(name, table)
     about = {"schema": SCHEMA, "record": name, "sha256": hashlib.sha256(table).hexdigest()}
     about |= {key: value for key, value in provenance.items() if key not in _OWN_KEYS}
     try:
@@ -164,10 +178,6 @@ def load_rows(name: str, *, root: str | Path | None = None) -> pd.DataFrame:
     Warns:
         UncheckedFileWarning: if an earlier version wrote its provenance without a checksum.
     """
-    import io
-
-    import pandas as pd
-
     path = record_path(name, root=root)
     for _ in range(3):  # another process may write it between the two files
         provenance = load_provenance(name, root=root)
@@ -177,12 +187,42 @@ def load_rows(name: str, *, root: str | Path | None = None) -> pd.DataFrame:
     else:
         state = "damaged or edited" if path.exists() else "it is missing"
         raise ValueError(f"{path} is not the table that {name}.json describes: {state}")
-    integers = dict.fromkeys(("seed", "round", "step"), "Int64")
-    rows = pd.read_csv(io.BytesIO(table), dtype={"arm": str, **integers})
+    rows = _from_csv(table)
     if tuple(rows.columns) != COLUMNS:
         raise ValueError(f"{path} has columns {list(rows.columns)}; expected {list(COLUMNS)}")
     rows.attrs["provenance"] = provenance
     return rows
+
+
+def _as_csv(rows: pd.DataFrame) -> bytes:
+    text = rows[list(COLUMNS)].to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    return text.encode()
+
+
+def _from_csv(table: bytes) -> pd.DataFrame:
+    import io
+
+    import pandas as pd
+
+    integers = dict.fromkeys(("seed", "round", "step"), "Int64")
+    return pd.read_csv(io.BytesIO(table), dtype={"arm": str, **integers})
+
+
+def _check_readable(name: str, table: bytes) -> None:
+    """Raise a ValueError unless a table that is to be written can be read as it is meant."""
+    try:
+        rows = _from_csv(table)
+        numbers = {column: rows[column].astype(float) for column in ("density", "value", "scale")}
+        again = _as_csv(rows.assign(**numbers))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"record {name!r} could not be read again: {error}") from error
+    lines = zip(table.splitlines(), again.splitlines(), strict=True)
+    for written, read in lines if table != again else ():
+        if written != read:
+            raise ValueError(
+                f"record {name!r} could not be read again as it is: {written.decode()!r} would "
+                f"become {read.decode()!r}"
+            )
 
 
 @checked

@@ -19,6 +19,11 @@ def test_the_interval_is_students():
     assert interval == pytest.approx((np.mean(values), low, high, 4))
 
 
+def test_values_may_come_one_at_a_time():
+    assert lt.t_interval(each / 2 for each in (1, 2)) == lt.t_interval([0.5, 1])
+    assert lt.t_interval({0.5, 1}) == lt.t_interval([0.5, 1])
+
+
 def test_the_interval_covers_the_truth_as_often_as_it_says():
     generator = np.random.default_rng(0)
     hits = [lt.t_interval(generator.normal(1, 2, 5)) for _ in range(2000)]

@@ -217,6 +217,31 @@ def test_an_incomplete_record_is_not_written(record, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows.assign(note="mine"), "no place for note; its columns are record, data"),
+        (lambda rows: rows.assign(arm="NA"), "read again as it is: .*,NA,"),
+        (lambda rows: rows.assign(arm="a\rb"), "could not be read again"),
+        (lambda rows: rows.assign(seed=rows["seed"] + 0.5), "could not be read again"),
+        (lambda rows: rows.assign(value="many"), "could not be read again: .*'many'"),
+        (lambda rows: rows.assign(value=True), "could not be read again"),
+    ],
+)
+def test_rows_that_would_come_back_otherwise_are_refused(record, tmp_path, change, message):
+    _, long, provenance = record
+    long = long.drop_duplicates(["seed", "round", "step", "metric"])
+    lt.save_rows(long, "r", provenance, root=tmp_path)
+    with pytest.raises(ValueError, match=message):
+        lt.save_rows(change(long), "r", provenance, root=tmp_path)
+    assert len(lt.load_rows("r", root=tmp_path)) == len(long)
+
+
+def test_rows_that_say_something_twice_are_not_widened(record):
+    with pytest.raises(ValueError, match="say something twice: {'arm': 'ticket'"):
+        lt.widen(pd.concat([record[1], record[1].iloc[:1]]))
+
+
 def test_records_are_not_mixed_silently(record):
     _, long, _ = record
     for column, other in (("scale", 0.1), ("record", "s"), ("data", "mnist")):
