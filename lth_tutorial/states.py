@@ -53,8 +53,21 @@ def check_initialized(model: nn.Module) -> None:
 
 
 def tensors_of(model: nn.Module) -> State:
-    """Return the tensors of a model's `state_dict()`, not copied."""
-    return _tensors(model.state_dict())
+    """Return the tensors of a model's `state_dict()`, not copied.
+
+    Raises:
+        ValueError: if it leaves a parameter out, or gives it another name: what is not in a state
+            could be neither kept nor rewound.
+    """
+    state = _tensors(model.state_dict())
+    missing = [name for name, _ in model.named_parameters() if name not in state]
+    if missing:
+        raise ValueError(
+            f"state_dict() of {type(model).__name__} says nothing about {', '.join(missing[:5])}"
+            f"{' …' if missing[5:] else ''}: it must hold every parameter by its own name, to be "
+            f"kept and rewound; wrap a model whose state_dict says otherwise"
+        )
+    return state
 
 
 def _tensors(state: Mapping[str, object]) -> State:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils._pytree import tree_leaves
 
 _WRAPPERS = (
     nn.DataParallel,
@@ -97,11 +98,21 @@ def inner_model(model: nn.Module) -> nn.Module:
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """Return a copy of a model, also of one whose hooks have computed a weight from others."""
+    """Return a copy of a model, also of one that keeps what it has computed from its weights.
+
+    Raises:
+        ValueError: if something in it cannot be copied.
+    """
     computed = {
         id(value): value.detach().clone()
         for module in model.modules()
-        for value in vars(module).values()
+        for value in tree_leaves(list(vars(module).values()))
         if isinstance(value, Tensor) and not value.is_leaf
     }
-    return copy.deepcopy(model, computed)
+    try:
+        return copy.deepcopy(model, computed)
+    except (TypeError, RuntimeError, NotImplementedError) as error:
+        raise ValueError(
+            f"{type(model).__name__} cannot be copied, which this needs: {error}. Keep what cannot "
+            f"be copied outside the module, or give it a __deepcopy__"
+        ) from error

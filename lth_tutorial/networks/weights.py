@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _SpectralNorm, _WeightNorm
+from torch.utils._pytree import tree_leaves
 
 from lth_tutorial.networks.in_basis import InBasis
 from lth_tutorial.networks.uses import multiplied, zeros_are_lost
@@ -73,8 +74,9 @@ def prunable_weights(model: nn.Module) -> dict[str, Tensor]:
     their zeros are zeros of the weight.
 
     Raises:
-        ValueError: if the model has none, a layer is not initialised yet, a weight is complex, or
-            is computed from other tensors, so that a mask would not do what it says; names it.
+        ValueError: if the model has none, a layer is not initialised yet, a weight is complex,
+            shares its memory with another, or is computed from other tensors, so that a mask would
+            not do what it says; names it.
     """
     check_initialized(model)
     roles = list(_roles(model))
@@ -92,11 +94,30 @@ def prunable_weights(model: nn.Module) -> dict[str, Tensor]:
                 f"{name} is {weight.dtype}: masks, scores and supermasks are of real weights; keep "
                 f"real and imaginary parts as two parameters"
             )
+    memory = Counter(weight.data_ptr() for weight in weights.values())
+    tied = [name for name, w in weights.items() if memory[w.data_ptr()] > 1 and not w.is_meta]
+    if tied:
+        raise ValueError(
+            f"{', '.join(tied)} are several parameters in one memory (as by a.data = b.data), so "
+            f"that a mask of one would prune the others: make them one parameter, or copy it"
+        )
     return weights
 
 
 def warn_of_left_out(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Warn if matrices that are no prunable weights are a large part of the model; name them."""
+    """Warn if matrices that are no prunable weights are a large part of the model; name them.
+
+    And of layers in plain lists or dictionaries, of which the model knows nothing.
+    """
+    hidden = list(_hidden(model))
+    if hidden:
+        warnings.warn(
+            f"{', '.join(hidden)} hold weights of which {type(model).__name__} knows nothing: they "
+            f"are neither trained nor pruned nor saved; put them into an nn.ModuleList, "
+            f"nn.ModuleDict, nn.ParameterList or nn.Parameter",
+            LeftOutWarning,
+            stacklevel=3,
+        )
     seen = {id(weight) for weight in weights.values()}
     seen |= {
         id(parameter)
@@ -114,6 +135,21 @@ def warn_of_left_out(model: nn.Module, weights: dict[str, Tensor]) -> None:
             LeftOutWarning,
             stacklevel=3,
         )
+
+
+def _hidden(model: nn.Module) -> Iterator[str]:
+    """Yield the attributes with layers or tensors to be trained that are no part of the model."""
+    known = {id(part) for part in (*model.modules(), *model.parameters())}
+    for path, module in model.named_modules():
+        for attribute, value in vars(module).items():
+            if attribute.startswith("_") or _computed(module).get(attribute):
+                continue
+            for leaf in tree_leaves(value):
+                parts = leaf.parameters() if isinstance(leaf, nn.Module) else [leaf]
+                own = (p for p in parts if isinstance(p, Tensor) and p.is_leaf and p.requires_grad)
+                if id(leaf) not in known and any(id(part) not in known for part in own):
+                    yield f"{path}.{attribute}" if path else attribute
+                    break
 
 
 def warn_of_lost_zeros(model: nn.Module) -> None:
@@ -182,7 +218,7 @@ def _roles(model: nn.Module) -> Iterator[tuple[Tensor, bool]]:
 
 def _is_weight(module: nn.Module, attribute: str, tensor: Tensor) -> bool:
     if any(isinstance(module, kind) and re.fullmatch(n, attribute) for kind, n in LAYERS.items()):
-        return tensor.ndim >= 2
+        return tensor.ndim >= 2 and tensor.numel() > 0
     if isinstance(module, SPARED) and attribute == "weight":
         return False
     if not _is_written_by_others(module) or not is_matrix(tensor):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from samples import blobs
@@ -131,3 +133,43 @@ def test_units_are_of_the_model_inside_a_wrapper(data, wrap):
     with pytest.raises(lt.UntraceableError, match="wraps a Subtracts: pass the model inside"):
         lt.unit_groups(model, data.x_test)
     assert lt.snip_scores(model, data, lt.dense_mask(model))
+
+
+class Keeps(nn.Module):
+    """Keeps what it was called with last, or something that nobody can copy."""
+
+    def __init__(self, lock=None):
+        super().__init__()
+        self.out, self.lock, self.last = nn.Linear(8, 3), lock, ()
+
+    def forward(self, x):
+        self.last = [(self.out(x), {"x": x})]
+        return self.last[0][0]
+
+
+def test_a_model_that_keeps_what_it_computed_is_copied(data):
+    model = Keeps()
+    model(data.x_test)
+    state = lt.snapshot(model)
+    assert lt.barrier(model, state, state, data, points=3).height == 0
+
+
+def test_a_model_that_cannot_be_copied_is_named(data):
+    model = Keeps(threading.Lock())
+    state = lt.snapshot(model)
+    with pytest.raises(ValueError, match="Keeps cannot be copied, which this needs: .*lock"):
+        lt.barrier(model, state, state, data, points=3)
+
+
+def test_a_state_without_some_parameters_is_refused(data, config):
+    class Renames(nn.Linear):
+        def state_dict(self, *arguments, **options):
+            state = super().state_dict(*arguments, **options)
+            return {f"model.{name}": tensor for name, tensor in state.items()}
+
+    model = Renames(8, 3)
+    for call in (lambda: lt.snapshot(model), lambda: lt.train(model, data, config)):
+        with pytest.raises(
+            ValueError, match="of Renames says nothing about weight"
+        ):
+            call()

@@ -276,3 +276,50 @@ class Exponential(nn.Module):
 def test_a_parameter_whose_zeros_are_numbers_is_named():
     with pytest.warns(lt.LostZerosWarning, match="^log: the forward"):
         lt.dense_mask(Exponential())
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_weights_in_one_memory_are_named(transposed):
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8), nn.Linear(8, 3))
+    if transposed:
+        model[2].weight.data = model[0].weight.data.T
+    else:
+        model[2] = nn.Linear(8, 16)
+        model[2].weight.data = model[0].weight.data
+    with pytest.raises(ValueError, match="0.weight, 2.weight are several parameters in one memory"):
+        lt.dense_mask(model)
+
+
+def test_a_layer_without_weights_is_no_part_of_a_mask():
+    with pytest.warns(UserWarning, match="zero-element"):
+        model = nn.ModuleDict({"empty": nn.Linear(0, 3), "out": nn.Linear(8, 3)})
+    assert list(lt.dense_mask(model)) == ["out.weight"]
+
+
+class Hiding(nn.Module):
+    """Holds more than it registers."""
+
+    def __init__(self, **hidden):
+        super().__init__()
+        self.out = nn.Linear(8, 3)
+        vars(self).update(hidden)
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        {"heads": [nn.Linear(8, 3)]},
+        {"heads": {"a": (nn.Linear(8, 3),)}},
+        {"heads": [nn.Parameter(torch.ones(3, 8))]},
+        {"heads": torch.ones(3, 8, requires_grad=True)},
+    ],
+)
+def test_layers_that_a_model_knows_nothing_of_are_named(hidden):
+    with pytest.warns(lt.LeftOutWarning, match="heads hold weights of which Hiding knows nothing"):
+        lt.dense_mask(Hiding(**hidden))
+
+
+def test_a_frozen_teacher_in_a_list_and_references_to_known_layers_are_no_fault():
+    model = Hiding(teacher=[nn.Linear(8, 3).requires_grad_(False)], kept=[torch.ones(3)])
+    model.order = [model.out]
+    lt.dense_mask(model)
