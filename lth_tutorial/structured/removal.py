@@ -283,6 +283,16 @@ def _outputs(value) -> list[Tensor]:
     return [leaf for leaf in tree_flatten(value)[0] if isinstance(leaf, Tensor)]
 
 
+def _fault_in_training(model: nn.Module, x: Tensor) -> str:
+    """Return what a forward pass in training mode raises, if it does."""
+    try:
+        with torch.random.fork_rng():
+            copied(model).train()(torch.cat([x[:2], x[:2]]))  # batch norm takes no lone example
+    except Exception as error:
+        return str(error) or type(error).__name__
+    return ""
+
+
 @torch.no_grad()
 def _prove(model: nn.Module, small: nn.Module, units: Units, groups, x: Tensor) -> None:
     silenced = copied(model).eval()
@@ -297,11 +307,18 @@ def _prove(model: nn.Module, small: nn.Module, units: Units, groups, x: Tensor) 
     try:
         got = _outputs(small.eval()(x[:2].clone()))
         off = max((a - b).abs().max().item() for a, b in zip(got, expected, strict=True))
-    except RuntimeError as error:
+    except Exception as error:  # whatever a forward pass raises on fewer units
         raise ValueError(
             f"the smaller {type(model).__name__} does not run, so a size is written into its "
             f"forward pass: {error}"
         ) from error
+    fault = _fault_in_training(small, x)
+    if fault and not _fault_in_training(model, x):
+        raise ValueError(
+            f"the smaller {type(model).__name__} does not run in training mode: a layer that only "
+            f"this mode uses, such as an auxiliary head, reads the units; pass model.train(), "
+            f"whose recording has that layer: {fault}"
+        )
     for name, module in small.named_modules():
         module.training = training[name]
     if not off <= TOLERANCE * max(v.abs().max().item() for v in expected):

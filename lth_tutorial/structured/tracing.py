@@ -33,10 +33,11 @@ ELEMENTWISE = set(
     "relu relu6 leaky_relu elu selu celu gelu silu mish tanh sigmoid hardtanh hardswish "
     "hardsigmoid softplus dropout clamp abs neg sqrt square pow rsqrt exp log softsign "
     "feature_dropout stochastic_depth StochasticDepth drop_path DropPath AlphaDropout PReLU "
-    "LogSigmoid Softsign Threshold RReLU Dropout3d Identity ReLU ReLU6 LeakyReLU "
-    "ELU SELU CELU GELU SiLU Mish Tanh Sigmoid Hardtanh Hardswish Hardsigmoid Softplus Dropout "
-    "Dropout1d Dropout2d add iadd sub isub mul imul div truediv itruediv multiply maximum "
-    "minimum".split()
+    "LogSigmoid Softsign Threshold RReLU Dropout3d Identity ReLU ReLU6 LeakyReLU ELU SELU CELU "
+    "GELU SiLU Mish Tanh Sigmoid Hardtanh Hardswish Hardsigmoid Softplus Dropout Dropout1d "
+    "Dropout2d dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout logsigmoid "
+    "threshold hardshrink softshrink tanhshrink log1p expm1 sin cos add iadd sub isub mul imul "
+    "div truediv itruediv multiply maximum minimum".split()
 )
 POOLING = set(
     "max_pool1d max_pool2d avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d "
@@ -86,15 +87,18 @@ def trace_units(model: nn.Module, x: Tensor) -> Trace:
     try:
         graph = _Tracer().trace(model)
     except Exception as error:  # torch.fx raises whatever the forward pass raises on its proxies
+        length = "'len' is not supported" in str(error)
         raise UntraceableError(
-            f"the forward pass of {type(model).__name__} cannot be recorded: {error}. torch.fx "
-            f"records one fixed sequence of operations, without branches that depend on values"
+            f"the forward pass of {type(model).__name__} cannot be recorded: "
+            f"{'write x.shape[0] for len(x)' if length else error}. torch.fx records one fixed "
+            f"sequence of operations, without branches that depend on values"
         ) from error
     for name in set(vars(model)) - before:  # torch.fx keeps constants there
         constants[name] = vars(model).pop(name)
     trace, values = Trace(), {}
     for node in graph.nodes:
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+        known = values | _indices(model, node, constants)
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
         try:
             values[node] = (
                 torch.full(constants[node.target].shape, NO_UNIT)
@@ -110,6 +114,20 @@ def trace_units(model: nn.Module, x: Tensor) -> Trace:
             name = getattr(node.target, "__name__", str(node.target))
             raise UntraceableError(f"cannot follow units through {name}{kind}: {error}") from error
     return trace
+
+
+def _indices(model: nn.Module, node: fx.Node, constants: dict[str, Tensor]) -> dict:
+    """Return the fixed tensors of whole numbers by which a node picks elements, as they are."""
+    found: dict[fx.Node, Tensor] = {}
+    if node.target is operator.getitem:
+        for each in node.all_input_nodes:
+            if each.op == "get_attr":
+                tensor = constants.get(each.target)
+                if tensor is None:
+                    tensor = operator.attrgetter(each.target)(model)
+                if not tensor.is_floating_point():
+                    found[each] = tensor.cpu()
+    return found
 
 
 def _through_node(trace: Trace, model: nn.Module, node: fx.Node, x: Tensor, args, kwargs) -> Any:

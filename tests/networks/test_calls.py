@@ -169,7 +169,5 @@ def test_a_state_without_some_parameters_is_refused(data, config):
 
     model = Renames(8, 3)
     for call in (lambda: lt.snapshot(model), lambda: lt.train(model, data, config)):
-        with pytest.raises(
-            ValueError, match="of Renames says nothing about weight"
-        ):
+        with pytest.raises(ValueError, match="of Renames says nothing about weight"):
             call()

@@ -543,3 +543,72 @@ def test_what_counts_as_rounding_is_relative():
 
     with pytest.raises(ValueError, match="depends on a number of units"):
         lt.remove_units(Counts(), {"a": torch.tensor([1, 1, 1, 0]).bool()}, noise(3, 8))
+
+
+class Auxiliary(nn.Module):
+    """Has a second head in training."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.out, self.second = nn.Linear(8, 16), nn.Linear(16, 3), nn.Linear(16, 3)
+
+    def forward(self, x):
+        x = F.relu(self.hidden(x))
+        return self.out(x) + self.second(x) if self.training else self.out(x)
+
+
+def test_a_layer_that_only_training_uses_is_cut_where_the_model_is_in_training_mode():
+    units = {"hidden": torch.arange(16) > 3}
+    with pytest.raises(ValueError, match=r"not run in training mode: .*pass model.train\(\)"):
+        lt.remove_units(Auxiliary().eval(), units, noise(3, 8))
+    small = lt.remove_units(Auxiliary().train(), units, noise(3, 8))
+    assert small.training and small.second.in_features == 12
+    assert small(noise(3, 8)).shape == small.eval()(noise(3, 8)).shape
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["constant", "buffer"])
+def test_units_in_another_order_are_followed_and_a_fixed_order_is_no_size(kept):
+    class Orders(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.hidden, self.out = nn.Linear(8, 16), nn.Linear(16, 3)
+            if kept:
+                self.register_buffer("order", torch.arange(15, -1, -1))
+
+        def forward(self, x):
+            order = self.order if kept else torch.arange(15, -1, -1)
+            return self.out(F.relu(self.hidden(x))[:, order])
+
+    groups = lt.unit_groups(Orders(), noise(2, 8))
+    assert groups["hidden"].columns["out"].tolist() == list(range(15, -1, -1))
+    with pytest.raises(ValueError, match="a size is written into its forward pass: index 15"):
+        lt.remove_units(Orders(), {"hidden": torch.arange(16) > 3}, noise(2, 8))
+
+
+def test_whole_numbers_that_scale_units_are_no_labels():
+    class Weighs(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.hidden = nn.Linear(8, 16), nn.Linear(16, 16)
+            self.out = nn.Linear(16, 3)
+
+        def forward(self, x):
+            x = F.relu(self.hidden(F.relu(self.first(x))))
+            return self.out(x * torch.arange(16))
+
+    groups = lt.unit_groups(Weighs(), noise(2, 8))
+    assert groups["first"].size == 16 and not groups["first"].pinned
+    assert "fixed input" in groups["hidden"].pinned
+
+
+def test_a_length_in_the_forward_pass_is_explained():
+    class Measures(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.out = nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.out(x.view(len(x), -1))
+
+    with pytest.raises(lt.UntraceableError, match=r"recorded: write x.shape\[0\] for len\(x\)"):
+        lt.unit_groups(Measures(), noise(2, 8))
