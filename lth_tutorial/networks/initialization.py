@@ -173,7 +173,7 @@ def _compare(pairs: dict[str, tuple[Tensor, Tensor]]) -> None:
         if a.numel() >= ENOUGH and a.any() and b.any()
     }
     odd = [n for n, r in ratio.items() if not 1 / OTHER_SIZE < r < OTHER_SIZE]
-    filled = [n for n, (a, b) in pairs.items() if n not in matrices and not a.any() and b.any()]
+    filled = [n for n, (a, b) in pairs.items() if _is_constant(a) and not torch.equal(a, b)]
     sizes = [sum(matrices[n][0].numel() for n in names) for names in (odd, ratio)]
     if filled or 2 * sizes[0] > sizes[1]:
         name = (odd + filled)[0]
@@ -186,3 +186,8 @@ def _compare(pairs: dict[str, tuple[Tensor, Tensor]]) -> None:
             InitializationWarning,
             stacklevel=3,
         )
+
+
+def _is_constant(tensor: Tensor) -> bool:
+    """Return whether all numbers are one, as an initialisation leaves them and no training."""
+    return tensor.numel() > 1 and bool((tensor == tensor.flatten()[0]).all())

@@ -94,6 +94,27 @@ def test_another_distribution_is_said_to_be_one():
         lt.reinitialize(NoRule(3), 1)
 
 
+@pytest.mark.parametrize(
+    ("init", "named"),
+    [
+        (lambda net: nn.init.zeros_(net.out.weight), "out.weight"),
+        (lambda net: nn.init.constant_(net.out.bias, -4.6), "out.bias"),
+        (lambda net: nn.init.zeros_(net.norm.weight), "norm.weight"),
+    ],
+    ids=["head", "prior", "residual"],
+)
+def test_a_constant_that_a_constructor_writes_is_missed(init, named):
+    class Net(nn.Module):  # whose constructor needs an argument: PyTorch's rules are taken
+        def __init__(self, width):
+            super().__init__()
+            self.first, self.norm = nn.Linear(8, width), nn.BatchNorm1d(width)
+            self.out = nn.Linear(width, 3)
+            init(self)
+
+    with pytest.warns(lt.InitializationWarning, match=f"{named} had a size"):
+        lt.reinitialize(Net(16), 0)
+
+
 def test_a_module_that_cannot_be_reinitialised_is_named_and_nothing_changes():
     class Odd(nn.Module):
         def __init__(self, size):
