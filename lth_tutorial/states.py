@@ -50,6 +50,14 @@ def check_initialized(model: nn.Module) -> None:
             raise ValueError(
                 f"layer {layer} is not initialised yet: run one batch through the model first"
             )
+    for name, parameter in model.named_parameters():
+        if parameter.is_meta or parameter.layout is not torch.strided or parameter.is_inference():
+            kind = "meta" if parameter.is_meta else str(parameter.layout)
+            kind = "an inference tensor" if parameter.is_inference() else kind
+            raise ValueError(
+                f"{name} is {kind}: parameters are dense tensors with numbers in them, that can be "
+                f"trained; build the model outside torch.device('meta') and torch.inference_mode()"
+            )
 
 
 def tensors_of(model: nn.Module) -> State:
@@ -57,7 +65,7 @@ def tensors_of(model: nn.Module) -> State:
 
     Raises:
         ValueError: if it leaves a parameter out, or gives it another name: what is not in a state
-            could be neither kept nor rewound.
+            could be neither kept nor rewound. Or if it has a sparse tensor.
     """
     state = _tensors(model.state_dict())
     missing = [name for name, _ in model.named_parameters() if name not in state]
@@ -66,6 +74,12 @@ def tensors_of(model: nn.Module) -> State:
             f"state_dict() of {type(model).__name__} says nothing about {', '.join(missing[:5])}"
             f"{' …' if missing[5:] else ''}: it must hold every parameter by its own name, to be "
             f"kept and rewound; wrap a model whose state_dict says otherwise"
+        )
+    sparse = [name for name, tensor in state.items() if tensor.layout is not torch.strided]
+    if sparse:
+        raise ValueError(
+            f"{', '.join(sparse)}: a state holds dense tensors; a sparse constant belongs into "
+            f"register_buffer(…, persistent=False)"
         )
     return state
 

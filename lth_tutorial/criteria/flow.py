@@ -199,6 +199,9 @@ def _flow(
     counts: bool = False,
 ) -> tuple[float, Scores]:
     """Return the sum R of the outputs for an input of ones, and w · ∂R/∂w of the named weights."""
+    for module in model.modules():
+        if module._backward_hooks or module._backward_pre_hooks:
+            refuse(f"a backward hook of {type(module).__name__}; remove it first")
     weights = {name: values[name].requires_grad_() for name in names}
     given = values | {name: path(w, of_input=False) for name, w in weights.items()}
     x = path(torch.ones((1, *data.shape), dtype=dtype, device=data.device))

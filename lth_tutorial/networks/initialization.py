@@ -75,7 +75,7 @@ def reinitialize(model: nn.Module, seed: int) -> None:
             if tensor is not state[name]:  # a vector of spectral norm
                 state[name].copy_(tensor)
     now = {name: p.detach() for name, p in model.named_parameters() if id(p) not in known}
-    _compare({name: (before[name], p) for name, p in now.items()})
+    _compare({name: (before[name], p) for name, p in now.items()}, seed)
 
 
 def _networks_of_the_package(model: nn.Module) -> list[nn.Module]:
@@ -161,12 +161,16 @@ def _check_computed(module: nn.Module, path: str) -> None:
             raise ValueError(f"reinitialize cannot take {computed_refusal(name, how)}")
 
 
-def _compare(pairs: dict[str, tuple[Tensor, Tensor]]) -> None:
+def _compare(pairs: dict[str, tuple[Tensor, Tensor]], seed: int) -> None:
     """Raise if a matrix was not drawn anew, warn if weights are of another size than before."""
     matrices = {name: pair for name, pair in pairs.items() if is_matrix(pair[0])}
     same = [n for n, (a, b) in matrices.items() if torch.equal(a, b) and a.unique().numel() > 1]
     if same:
-        raise ValueError(f"{', '.join(same)}: the model's own rule does not draw this anew")
+        raise ValueError(
+            f"{', '.join(same)}: the model's own rule does not draw this anew, or these are the "
+            f"weights of seed {seed} already (torch.manual_seed({seed}) before the model was "
+            f"built): take another seed"
+        )
     ratio = {
         n: float(a.norm() / b.norm())
         for n, (a, b) in matrices.items()

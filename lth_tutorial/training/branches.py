@@ -151,7 +151,8 @@ def can_branch(models: Sequence[nn.Module]) -> bool:
 
     They have one structure, and a forward pass that is the same every time.
     """
-    on_gpu = all(p.is_cuda for model in models for p in model.parameters())
+    parameters = [p for model in models for p in model.parameters()]
+    on_gpu = bool(parameters) and all(p.is_cuda for p in parameters)
     random = any(map(may_be_random, models))
     return on_gpu and not random and len(set(map(structure, models))) == 1
 
@@ -173,7 +174,6 @@ def side_by_side(models: Sequence[nn.Module], config: TrainConfig) -> Branches:
 
 def alone(model: nn.Module, config: TrainConfig) -> SingleModel | Branches:
     """Return one model as it trains best alone; on a CPU in place."""
-    has_parameters = any(True for _ in model.parameters())
-    if has_parameters and can_branch([model]):
+    if can_branch([model]):
         return side_by_side([model], config)
     return SingleModel(model)

@@ -291,6 +291,13 @@ class Checkpointed(nn.Linear):
         return checkpoint(super().forward, x, use_reentrant=False)
 
 
+def test_a_backward_hook_is_named():
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    model[0].register_full_backward_hook(lambda module, before, after: None)
+    with pytest.raises(ValueError, match="backward hook of Linear; remove it first"):
+        lt.synflow_scores(model, toy(8), lt.dense_mask(model))
+
+
 def test_a_network_that_computes_a_part_twice_is_named():
     model = nn.Sequential(Checkpointed(8, 16), nn.ReLU(), nn.Linear(16, 3))
     for count in (lt.synflow_scores, lt.connected_weights, lt.count_paths):

@@ -115,6 +115,14 @@ def test_a_constant_that_a_constructor_writes_is_missed(init, named):
         lt.reinitialize(Net(16), 0)
 
 
+def test_weights_that_a_seed_drew_before_are_not_called_anew():
+    torch.manual_seed(4)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    with pytest.raises(ValueError, match="the weights of seed 4 already .*: take another seed"):
+        lt.reinitialize(model, 4)
+    lt.reinitialize(model, 5)
+
+
 def test_a_module_that_cannot_be_reinitialised_is_named_and_nothing_changes():
     class Odd(nn.Module):
         def __init__(self, size):

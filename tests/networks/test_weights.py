@@ -323,3 +323,33 @@ def test_a_frozen_teacher_in_a_list_and_references_to_known_layers_are_no_fault(
     model = Hiding(teacher=[nn.Linear(8, 3).requires_grad_(False)], kept=[torch.ones(3)])
     model.order = [model.out]
     lt.dense_mask(model)
+
+
+@pytest.mark.parametrize("kind", ["meta", "sparse_coo", "inference"])
+def test_a_parameter_without_numbers_of_its_own_is_named(kind):
+    model = nn.Sequential(nn.Linear(8, 3))
+    if kind == "meta":
+        model = model.to("meta")
+    elif kind == "sparse_coo":
+        model[0].weight = nn.Parameter(model[0].weight.detach().to_sparse())
+    else:
+        with torch.inference_mode():
+            model = nn.Sequential(nn.Linear(8, 3))
+    for call in (lt.dense_mask, lt.snapshot, lambda net: lt.reinitialize(net, 0)):
+        with pytest.raises(ValueError, match=f"0.weight is .*{kind}.*: parameters are dense"):
+            call(model)
+
+
+def test_a_sparse_constant_is_no_part_of_a_state(tiny_data, config):
+    class Mixes(nn.Module):
+        def __init__(self, persistent):
+            super().__init__()
+            self.out = nn.Linear(8, 3)
+            self.register_buffer("graph", torch.eye(8).to_sparse(), persistent=persistent)
+
+        def forward(self, x):
+            return self.out(torch.sparse.mm(self.graph, x.T).T)
+
+    with pytest.raises(ValueError, match="graph: a state holds dense tensors.*persistent=False"):
+        lt.train(Mixes(True), tiny_data, config)
+    assert lt.train(Mixes(False), tiny_data, config).steps == config.steps

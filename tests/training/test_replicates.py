@@ -191,3 +191,8 @@ def test_numbers_of_models_seeds_and_masks_must_agree(tiny_data, config):
         lt.train_replicates(networks(tiny_data), tiny_data, config, data_seeds=[0, 1])
     with pytest.raises(ValueError, match="0 models"):
         lt.train_replicates([], tiny_data, config, data_seeds=[0])
+
+
+def test_models_without_parameters_are_named(tiny_data, config):
+    with pytest.raises(ValueError, match="no parameters: there is nothing to train"):
+        lt.train_replicates([nn.Flatten(), nn.Flatten()], tiny_data, config, data_seeds=[0, 1])
