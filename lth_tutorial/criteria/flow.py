@@ -130,6 +130,8 @@ def _ones(model: nn.Module, mask: Mask) -> dict[str, Tensor]:
 
 
 def _magnitudes(t: Tensor) -> Tensor:
+    if t.dtype == torch.bool:
+        return t
     return t.abs() if not t.is_floating_point() or not bool((t <= MASKED).any()) else t
 
 

@@ -291,6 +291,30 @@ class Checkpointed(nn.Linear):
         return checkpoint(super().forward, x, use_reentrant=False)
 
 
+def test_a_mask_of_attention_may_be_a_buffer_of_truth_values():
+    class Causal(nn.Module):
+        def __init__(self, hiding):
+            super().__init__()
+            self.keys, self.values, self.out = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+            self.register_buffer("hiding", hiding)
+
+        def forward(self, x):
+            scores = self.keys(x) @ x.mT
+            hidden = self.hiding.bool()
+            weights = scores.masked_fill(hidden, -math.inf).softmax(dim=-1)
+            return self.out(weights @ self.values(x))[:, 0]  # sees itself alone
+
+    upper = torch.triu(torch.ones(5, 5), 1)
+    data, scores = toy(5, 4), []
+    for hiding in (upper.bool(), upper):
+        torch.manual_seed(0)
+        model = Causal(hiding)
+        mask = lt.dense_mask(model)
+        scores.append(lt.synflow_scores(model, data, mask))
+        assert lt.density(lt.connected_weights(model, data, mask)) == 1
+    assert lt.state_hash(scores[0]) == lt.state_hash(scores[1])
+
+
 def test_a_backward_hook_is_named():
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
     model[0].register_full_backward_hook(lambda module, before, after: None)
