@@ -66,8 +66,8 @@ def claim_folder(folder: str | Path, identity: Mapping) -> str:
         return identity_digest(identity)
     written = {key: value for key, value in there.items() if key not in _NOT_COMPARED}
     known = _as_written_today(written, identity)
-    if known != now:
-        keys = sorted(k for k in {*known, *now} if known.get(k) != now.get(k))
+    keys = sorted(k for k in {*known, *now} if not _is_same(known.get(k), now.get(k)))
+    if keys:
         differing = "; ".join(f"{k}: {known.get(k)!r} there, {now.get(k)!r} here" for k in keys)
         raise ValueError(
             f"{folder} belongs to a run of another configuration ({differing}); name another "
@@ -206,11 +206,18 @@ def _as_text(identity: Mapping) -> str:
     return json.dumps(_plain(identity), indent=1, sort_keys=True)
 
 
+def _is_same(there: object, here: object) -> bool:
+    """Return whether two entries agree; earlier versions and workers cannot tell of code."""
+    if isinstance(there, str) and isinstance(here, str) and (_CODE in there) != (_CODE in here):
+        return there.partition(_CODE)[0] == here.partition(_CODE)[0]
+    return there == here
+
+
 def _as_written_today(there: dict, identity: Mapping) -> dict:
     """Return what an earlier version wrote of a configuration in the words of this one.
 
     Functions are named by their modules, which have moved; a setting that the file does not know
-    came later, and then the rule was what is its default. Of the code of a model it said nothing.
+    came later, and then the rule was what is its default.
     """
     known = {key: _renamed(value) for key, value in there.items()}
     for key, value in identity.items():
@@ -221,8 +228,6 @@ def _as_written_today(there: dict, identity: Mapping) -> dict:
                 if each.default is not MISSING
             }
             known[key] = later | known[key]
-        elif isinstance(value, str) and isinstance(known.get(key), str) and _CODE not in known[key]:
-            known[key] += "".join(value.partition(_CODE)[1:])
     return known
 
 

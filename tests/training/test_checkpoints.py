@@ -225,11 +225,44 @@ def test_a_folder_of_a_class_with_other_code_is_refused(tiny_data, config, tmp_p
         lt.train(network(), tiny_data, config, workdir=tmp_path)
 
 
-def test_a_folder_that_says_nothing_of_code_is_taken_as_before(tmp_path):
-    digest = claim_folder(tmp_path, {"model": "Net()"})
-    assert claim_folder(tmp_path, {"model": "Net()\ncode: 0123456789abcdef"}) == digest
+@pytest.mark.parametrize("order", [1, -1], ids=["earlier version", "worker"])
+def test_where_one_side_knows_nothing_of_code_the_rest_decides(tmp_path, order):
+    first, second = ["Net()", "Net()\ncode: 0123456789abcdef"][::order]
+    digest = claim_folder(tmp_path, {"model": first})
+    assert claim_folder(tmp_path, {"model": second}) == digest
     with pytest.raises(ValueError, match="another configuration"):
-        claim_folder(tmp_path, {"model": "Other()\ncode: 0123456789abcdef"})
+        claim_folder(tmp_path, {"model": second.replace("Net", "Other")})
+
+
+def test_workers_continue_what_one_process_began_with_a_class_of_the_script(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+import shutil, sys, torch
+import lth_tutorial as lt
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.out = torch.nn.Linear(64, 8), torch.nn.Linear(8, 10)
+
+    def forward(self, x):
+        return self.out(torch.relu(self.first(x.flatten(1))))
+
+def build(seed):
+    torch.manual_seed(seed)
+    return Net()
+
+if __name__ == "__main__":
+    data, config = lt.load_dataset("digits").subset(100), lt.TrainConfig(steps=3, batch_size=20)
+    for workers in (1, 2, 1):
+        rows = lt.lottery_experiment(
+            build, data, config, lt.IMPConfig(rounds=1), seeds=[0, 1], arms=["ticket"],
+            workers=workers, workdir={str(tmp_path / "work")!r},
+        )
+        print(len(rows))
+""")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert done.stdout.split() == ["4", "4", "4"], done.stderr
 
 
 def test_another_experiment_is_refused_before_anything_is_trained(tiny_data, config, tmp_path):
