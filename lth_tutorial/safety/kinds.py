@@ -122,19 +122,20 @@ def odd_entry(value: object, hint: object, spelled: str = "") -> str | None:
             kind = f" ({type(entry).__name__})" if isinstance(entry, (list, dict)) else ""
             return f"[{key!r}] is {shown(entry)}{kind}"
         if not is_allowed(entry):
-            return f"[{key!r}] is of {entry.dtype}, {entry.layout}"
+            where = ", on no device (meta)" if entry.is_meta else ""
+            return f"[{key!r}] is of {entry.dtype}, {entry.layout}{where}"
     return None
 
 
 def _is_dense(tensor: Tensor) -> bool:
-    return tensor.layout is torch.strided
+    return tensor.layout is torch.strided and not tensor.is_meta
 
 
 def _are_scores(tensor: Tensor) -> bool:
     return _is_dense(tensor) and tensor.dtype is not torch.bool and not tensor.is_complex()
 
 
-_ENTRIES = {"State": _is_dense, "Scores": _are_scores}
+_ENTRIES = {"Mask": _is_dense, "State": _is_dense, "Scores": _are_scores}
 """Which tensors the values of a mapping may be, by the name of its type."""
 
 

@@ -20,7 +20,7 @@ from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.networks.calls import copied
 from lth_tutorial.networks.first_pass import first_pass
 from lth_tutorial.networks.parametrized import check_between, follow_weights
-from lth_tutorial.pruning.masks import Mask
+from lth_tutorial.pruning.masks import Mask, check_boolean
 from lth_tutorial.runtime import choose, is_whole
 from lth_tutorial.safety.arguments import checked
 from lth_tutorial.stability.buffers import (
@@ -132,6 +132,7 @@ def barrier(
         ValueError: for states that do not fit each other, the model or the mask, weights that are
             NaN or infinite (each naming the tensor), or, with "stale", a batch norm that has never
             seen data.
+        TypeError: if an entry of the mask is not a boolean tensor.
 
     Warns:
         BufferWarning: naming buffers that differ between the networks and may be computed from
@@ -196,6 +197,8 @@ def are_numbers(tensor: torch.Tensor) -> bool:
 
 
 def _check_masked(state: State, mask: Mask | None) -> None:
+    if mask is not None:
+        check_boolean(mask)
     for name, kept in (mask or {}).items():
         if name not in state or state[name].shape != kept.shape:
             raise ValueError(f"the mask of {name} does not fit the networks")

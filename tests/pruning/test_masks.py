@@ -195,3 +195,15 @@ def test_tensors_that_share_memory_are_saved(tmp_path):
     mask = {"a": kept, "b": kept, "c": kept.T}
     lt.save_mask(mask, tmp_path / "mask")
     assert lt.state_hash(lt.load_mask(tmp_path / "mask")) == lt.state_hash(mask)
+
+
+@pytest.mark.parametrize("odd", [lambda kept: kept.to_sparse(), lambda kept: kept.to("meta")])
+def test_a_mask_is_dense_and_somewhere(tiny_model, odd):
+    mask = {name: odd(kept) for name, kept in lt.dense_mask(tiny_model).items()}
+    for call in (
+        lambda: lt.density(mask),
+        lambda: lt.apply_mask_(tiny_model, mask),
+        lambda: lt.shuffle_within_layers(mask, 0),
+    ):
+        with pytest.raises(ValueError, match=r"where mask\['fc1.weight'\] is of torch.bool, "):
+            call()

@@ -78,6 +78,14 @@ def test_swapping_the_ends_changes_nothing(tiny_data, pair, normed_pair):
             assert there.loss_height == pytest.approx(back.loss_height, abs=1e-6)
 
 
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int64, torch.float32])
+def test_a_mask_of_numbers_is_refused(tiny_data, pair, kind):
+    model = network(tiny_data, 0)
+    mask = {name: kept.to(kind) for name, kept in lt.dense_mask(model).items()}
+    with pytest.raises(TypeError, match="a mask is boolean"):
+        lt.barrier(model, *pair, tiny_data, mask=mask)
+
+
 def test_the_middle_is_the_same_network_from_both_sides(pair):
     there, back = (lt.interpolate(*ends, 0.5) for ends in (pair, pair[::-1]))
     assert lt.state_hash(there) == lt.state_hash(back)
