@@ -95,7 +95,7 @@ def prunable_weights(model: nn.Module) -> dict[str, Tensor]:
                 f"real and imaginary parts as two parameters"
             )
     memory = Counter(weight.data_ptr() for weight in weights.values())
-    tied = [name for name, w in weights.items() if memory[w.data_ptr()] > 1 and not w.is_meta]
+    tied = [name for name, w in weights.items() if memory[w.data_ptr()] > 1]
     if tied:
         raise ValueError(
             f"{', '.join(tied)} are several parameters in one memory (as by a.data = b.data), so "
@@ -141,8 +141,9 @@ def _hidden(model: nn.Module) -> Iterator[str]:
     """Yield the attributes with layers or tensors to be trained that are no part of the model."""
     known = {id(part) for part in (*model.modules(), *model.parameters())}
     for path, module in model.named_modules():
+        computed = _computed(module)
         for attribute, value in vars(module).items():
-            if attribute.startswith("_") or _computed(module).get(attribute):
+            if attribute.startswith("_") or attribute in computed:
                 continue
             for leaf in tree_leaves(value):
                 parts = leaf.parameters() if isinstance(leaf, nn.Module) else [leaf]
