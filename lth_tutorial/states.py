@@ -51,12 +51,11 @@ def check_initialized(model: nn.Module) -> None:
                 f"layer {layer} is not initialised yet: run one batch through the model first"
             )
     for name, parameter in model.named_parameters():
-        if parameter.is_meta or parameter.layout is not torch.strided or parameter.is_inference():
-            kind = "meta" if parameter.is_meta else str(parameter.layout)
-            kind = "an inference tensor" if parameter.is_inference() else kind
+        if parameter.layout is not torch.strided or parameter.is_inference():
+            kind = "an inference tensor" if parameter.is_inference() else parameter.layout
             raise ValueError(
-                f"{name} is {kind}: parameters are dense tensors with numbers in them, that can be "
-                f"trained; build the model outside torch.device('meta') and torch.inference_mode()"
+                f"{name} is {kind}: parameters are dense tensors that can be trained; build the "
+                f"model outside torch.inference_mode()"
             )
 
 
@@ -65,7 +64,8 @@ def tensors_of(model: nn.Module) -> State:
 
     Raises:
         ValueError: if it leaves a parameter out, or gives it another name: what is not in a state
-            could be neither kept nor rewound. Or if it has a sparse tensor.
+            could be neither kept nor rewound. Or if it has a tensor that is sparse, or without
+            numbers.
     """
     state = _tensors(model.state_dict())
     missing = [name for name, _ in model.named_parameters() if name not in state]
@@ -74,6 +74,12 @@ def tensors_of(model: nn.Module) -> State:
             f"state_dict() of {type(model).__name__} says nothing about {', '.join(missing[:5])}"
             f"{' …' if missing[5:] else ''}: it must hold every parameter by its own name, to be "
             f"kept and rewound; wrap a model whose state_dict says otherwise"
+        )
+    empty = [name for name, tensor in state.items() if tensor.is_meta]
+    if empty:
+        raise ValueError(
+            f"{', '.join(empty[:5])}{' …' if empty[5:] else ''}: on the device 'meta' tensors have "
+            f"no numbers, which this needs; build the model on another"
         )
     sparse = [name for name, tensor in state.items() if tensor.layout is not torch.strided]
     if sparse:

@@ -26,7 +26,7 @@ from lth_tutorial.networks.weights import (
     parametrizations_of,
 )
 from lth_tutorial.safety.arguments import checked
-from lth_tutorial.states import check_initialized
+from lth_tutorial.states import check_initialized, tensors_of
 
 OTHER_SIZE = 1.5
 """Factor beyond which most of a model's weights are of another size than before."""
@@ -60,6 +60,7 @@ def reinitialize(model: nn.Module, seed: int) -> None:
     check_initialized(model)
     if seed >= 2**63:
         raise ValueError(f"seed is a whole number of at least 0 and below 2⁶³; got {seed}")
+    tensors_of(model)  # what has no numbers is named first
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     ours = _networks_of_the_package(model)
     known = {id(p) for module in ours for p in module.parameters()}
@@ -70,7 +71,7 @@ def reinitialize(model: nn.Module, seed: int) -> None:
         torch.manual_seed(seed)
         for draw in draws:
             draw()
-        state = model.state_dict()
+        state = tensors_of(model)
         for name, tensor in follow_weights(state).items():
             if tensor is not state[name]:  # a vector of spectral norm
                 state[name].copy_(tensor)
@@ -168,7 +169,7 @@ def _compare(pairs: dict[str, tuple[Tensor, Tensor]], seed: int) -> None:
     if same:
         raise ValueError(
             f"{', '.join(same)}: the model's own rule does not draw this anew, or these are the "
-            f"weights of seed {seed} already (torch.manual_seed({seed}) before the model was "
+            f"weights of seed {seed} already (by torch.manual_seed before the model was "
             f"built): take another seed"
         )
     ratio = {

@@ -95,7 +95,7 @@ def prunable_weights(model: nn.Module) -> dict[str, Tensor]:
                 f"real and imaginary parts as two parameters"
             )
     memory = Counter(weight.data_ptr() for weight in weights.values())
-    tied = [name for name, w in weights.items() if memory[w.data_ptr()] > 1]
+    tied = [name for name, w in weights.items() if memory[w.data_ptr()] > 1 and not w.is_meta]
     if tied:
         raise ValueError(
             f"{', '.join(tied)} are several parameters in one memory (as by a.data = b.data), so "
