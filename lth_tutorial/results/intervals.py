@@ -36,7 +36,7 @@ def t_interval(values: Sequence[float]) -> Interval:
     import numpy as np
     from scipy import stats
 
-    values = np.asarray(list(values), dtype=float)
+    values = np.asarray(values if hasattr(values, "__array__") else list(values), dtype=float)
     values = values[~np.isnan(values)]
     n = len(values)
     if n == 0:
