@@ -9,7 +9,6 @@ import pytest
 import lth_tutorial as lt
 from lth_tutorial.claims import chapter_14
 
-pytestmark = pytest.mark.chapter_14
 SEEDS = range(8)
 
 

@@ -9,8 +9,6 @@ import torch
 
 import lth_tutorial as lt
 
-pytestmark = pytest.mark.chapter_14
-
 
 def test_the_spiral_is_loaded_by_name_and_has_nothing_to_hold_out():
     data = lt.load_dataset("cubist_spiral")

@@ -17,8 +17,6 @@ from lth_tutorial.data.surgery import (
     restore_pixels,
 )
 
-pytestmark = pytest.mark.chapter_14
-
 
 def images(n=4_000, side=3, channels=1, classes=2, constant=True, seed=0):
     """Return correlated images whose classes differ in mean and covariance; a pixel is constant."""

@@ -11,7 +11,6 @@ import lth_tutorial as lt
 from lth_tutorial.claims import CLAIMS
 from lth_tutorial.experiments import EXPERIMENTS, experiment, run
 
-pytestmark = pytest.mark.chapter_13
 NAMES = [each.name for each in EXPERIMENTS if each.chapter == 13]
 SMALL = {
     "resnet_14": "resmlp_bn_8_2", "resnet_20": "resmlp_bn_8_3", "resnet_32": "resmlp_bn_8_5",

@@ -24,7 +24,6 @@ from lth_tutorial.variants.shipped import (
 )
 from lth_tutorial.variants.spiral_search import Found
 
-pytestmark = pytest.mark.chapter_14
 SHORT = lt.TrainConfig(steps=20, batch_size=40, optimizer="adam", lr=1e-2)
 
 

@@ -13,7 +13,6 @@ from lth_tutorial import plotting
 from lth_tutorial.plotting import METHODS
 
 matplotlib.use("Agg")
-pytestmark = pytest.mark.chapter_14
 
 
 def mask(units=12, side=5, density=0.3):

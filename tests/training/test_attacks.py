@@ -13,8 +13,6 @@ from lth_tutorial.training.attacks import Adversary, Box, attack_keys, perturb, 
 from lth_tutorial.training.evaluation import evaluate_group
 from lth_tutorial.training.groups import SingleModel, Stack
 
-pytestmark = pytest.mark.chapter_09
-
 ATTACKS = {
     "fgsm": lt.fgsm(2.0),
     "pgd": lt.pgd(2.0, steps=5),

@@ -14,7 +14,6 @@ import lth_tutorial as lt
 from lth_tutorial.variants.drawn_masks import CRITERIA
 from lth_tutorial.variants.early_bird import train_masked_from
 
-pytestmark = pytest.mark.chapter_09
 CONFIG = lt.TrainConfig(steps=240, batch_size=50, lr=0.1, schedule="cosine", bn_l1=1e-4)
 
 

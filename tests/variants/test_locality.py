@@ -17,8 +17,6 @@ from lth_tutorial.variants.locality import (
     shuffle_units,
 )
 
-pytestmark = pytest.mark.chapter_14
-
 
 def random_mask(units, pixels, density=0.3, seed=0):
     return torch.rand(units, pixels, generator=torch.Generator().manual_seed(seed)) < density

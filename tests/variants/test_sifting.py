@@ -14,7 +14,6 @@ from lth_tutorial.variants.sifting import (
     small_convolution,
 )
 
-pytestmark = pytest.mark.chapter_14
 CONFIG = lt.TrainConfig(steps=20, batch_size=50, lr=0.05, momentum=0.0)
 
 

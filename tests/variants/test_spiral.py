@@ -24,7 +24,6 @@ from lth_tutorial.variants.spiral_search import (
     train_masks,
 )
 
-pytestmark = pytest.mark.chapter_14
 QUICK = lt.TrainConfig(steps=60, batch_size=40, optimizer="adam", lr=1e-2)
 
 
