@@ -8,7 +8,6 @@ covariances. Both return a new `Dataset`, to be used like any other.
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import replace
 from typing import Literal
 
@@ -18,6 +17,7 @@ from torch import Tensor
 from lth_tutorial.data.dataset import Dataset, generator_for, make_dataset, permutation
 from lth_tutorial.runtime import choose
 from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.warn import warn
 
 SHRINKAGE = 0.1
 
@@ -147,11 +147,11 @@ def _root(centred: Tensor, name: str) -> Tensor:
     matrix = centred.T @ centred / (n - 1)
     if n <= values:
         matrix = (1 - SHRINKAGE) * matrix + SHRINKAGE * torch.diag(matrix.diagonal())
-        warnings.warn(
+        warn(
             f"{name}: {n} examples for a covariance of {values} values; it was shrunk by "
             f"{SHRINKAGE:g} towards its diagonal",
-            CloneWarning, stacklevel=3,
-        )  # fmt: skip
+            CloneWarning,
+        )
     # By eigenvalues, not by Cholesky: constant pixels make the matrix singular.
     levels, axes = torch.linalg.eigh(matrix)
     return (axes * levels.clamp(min=0).sqrt()).float()

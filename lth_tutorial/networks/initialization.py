@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -26,6 +25,7 @@ from lth_tutorial.networks.weights import (
     parametrizations_of,
 )
 from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.warn import warn
 from lth_tutorial.states import check_initialized, tensors_of
 
 OTHER_SIZE = 1.5
@@ -183,13 +183,12 @@ def _compare(pairs: dict[str, tuple[Tensor, Tensor]], seed: int) -> None:
     if filled or 2 * sizes[0] > sizes[1]:
         name = (odd + filled)[0]
         was, now = (float(each.square().mean().sqrt()) for each in pairs[name])
-        warnings.warn(
+        warn(
             f"{name} had a size (root mean square) of {was:.3g} and has {now:.3g} now, and others "
             f"likewise: if the old weights were initial ones, the model's own initialisation is "
             f"not the one that was drawn from. Give its class a reset_parameters(), or build new "
             f"models under torch.manual_seed",
             InitializationWarning,
-            stacklevel=3,
         )
 
 

@@ -9,7 +9,6 @@ stored tensor is a zero of the weight.
 from __future__ import annotations
 
 import re
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 
@@ -22,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from lth_tutorial.networks.in_basis import InBasis
 from lth_tutorial.networks.uses import multiplied, zeros_are_lost
+from lth_tutorial.safety.warn import warn
 from lth_tutorial.states import check_initialized
 
 LAYERS: dict[type[nn.Module], str] = {
@@ -111,12 +111,11 @@ def warn_of_left_out(model: nn.Module, weights: dict[str, Tensor]) -> None:
     """
     hidden = list(_hidden(model))
     if hidden:
-        warnings.warn(
+        warn(
             f"{', '.join(hidden)} hold weights of which {type(model).__name__} knows nothing: they "
             f"are neither trained nor pruned nor saved; put them into an nn.ModuleList, "
             f"nn.ModuleDict, nn.ParameterList or nn.Parameter",
             LeftOutWarning,
-            stacklevel=3,
         )
     seen = {id(weight) for weight in weights.values()}
     seen |= {
@@ -128,12 +127,11 @@ def warn_of_left_out(model: nn.Module, weights: dict[str, Tensor]) -> None:
     left = {n: p.numel() for n, p in model.named_parameters() if id(p) not in seen and is_matrix(p)}
     share = sum(left.values()) / (sum(left.values()) + sum(w.numel() for w in weights.values()))
     if share >= LARGE:
-        warnings.warn(
+        warn(
             f"{', '.join(left)} are tables, scales or constants, not weights: {share:.0%} of the "
             f"matrices of {type(model).__name__} are never pruned, and its density does not count "
             f"them",
             LeftOutWarning,
-            stacklevel=3,
         )
 
 
@@ -163,11 +161,10 @@ def warn_of_lost_zeros(model: nn.Module) -> None:
         if _is_weight(module, attribute, parameter) and zeros_are_lost(module, attribute)
     ]
     if lost:
-        warnings.warn(
+        warn(
             f"{', '.join(lost)}: the forward pass computes another weight from what is stored, in "
             f"which its zeros are numbers; masks prune what is stored, and density counts that",
             LostZerosWarning,
-            stacklevel=4,
         )
 
 

@@ -8,7 +8,6 @@ in `networks.weights`: matrices and kernels, no biases, norms or tables.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from lth_tutorial.safety.files import (
     unsealed,
     write_atomically,
 )
+from lth_tutorial.safety.warn import warn
 from lth_tutorial.states import State, state_hash
 
 Mask = dict[str, Tensor]
@@ -242,7 +242,7 @@ def load_mask(path: str | Path) -> Mask:
     mask, checked = _mask_in(Path(path).read_bytes(), str(path))
     if not checked:
         text = f"{path} was written without a checksum and is taken as it stands; "
-        warnings.warn(text + "save_mask gives it one", UncheckedFileWarning, stacklevel=3)
+        warn(text + "save_mask gives it one", UncheckedFileWarning)
     return mask
 
 

@@ -8,7 +8,6 @@ equal scores the one with the lower index is kept.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from typing import Literal
 
@@ -19,6 +18,7 @@ from lth_tutorial.pruning.masks import Mask, Scores, check_boolean, check_mask
 from lth_tutorial.pruning.ranking import best
 from lth_tutorial.runtime import choose, is_number, is_whole
 from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.warn import warn
 
 Scope = Literal["global", "layer"]
 SCOPES = ("global", "layer")
@@ -207,12 +207,11 @@ def warn_of_ties(scores: Scores, before: Mask, after: Mask) -> None:
     stay = sum(int((each & after[name]).count_nonzero()) for name, each in equal.items())
     everything = sum(map(torch.numel, values))
     if 2 * ties >= everything and 0 < stay < ties:
-        warnings.warn(
+        warn(
             f"{ties} of {everything} scores are equal ({value.item():g}), and {stay} of these "
             f"weights stay for no better reason than the order in which they are stored: the "
             f"criterion does not tell them apart (does a last layer start at zero?)",
             TiedScoresWarning,
-            stacklevel=3,
         )
 
 
@@ -233,7 +232,7 @@ def warn_of_collapse(before: Mask, after: Mask, *, pace: bool = False) -> None:
         else:
             continue
         hint = "; min_per_layer keeps a minimum"
-        warnings.warn(text + hint, LayerCollapseWarning, stacklevel=4)
+        warn(text + hint, LayerCollapseWarning)
 
 
 def check_fraction(fraction: float | Mapping[str, float], scope: str) -> None:

@@ -8,13 +8,14 @@ brings along; where it is missing, whoever asks sorts instead (`is_available`).
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from functools import cache, lru_cache
 from itertools import accumulate
 
 import torch
 from torch import Tensor
+
+from lth_tutorial.safety.warn import warn
 
 _BLOCK = 4_096
 _BINS = 256
@@ -125,8 +126,10 @@ def _works(index: int) -> bool:
         if found == [False, True, False, True]:
             return True
         reason = "it chose wrongly"
-    warnings.warn(f"Triton does not work here ({reason}); masks are chosen by sorting, which on a "
-                  f"GPU takes about ten times as long", stacklevel=4)  # fmt: skip
+    warn(
+        f"Triton does not work here ({reason}); masks are chosen by sorting, which on a "
+        f"GPU takes about ten times as long"
+    )
     return False
 
 

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import warnings
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 from lth_tutorial.safety.arguments import checked
 from lth_tutorial.safety.files import UncheckedFileWarning, read_json, write_atomically
 from lth_tutorial.safety.locks import only_writer
+from lth_tutorial.safety.warn import warn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -254,7 +254,7 @@ def load_provenance(name: str, *, root: str | Path | None = None) -> dict:
         )
     if about["schema"] == 1 and "checksum" not in about:
         text = f"{path} was written without a checksum and is taken as it stands; "
-        warnings.warn(text + "save_rows gives it one", UncheckedFileWarning, stacklevel=3)
+        warn(text + "save_rows gives it one", UncheckedFileWarning)
         return about
     if about.get("checksum") != _checksum(about):
         raise ValueError(f"{path} is damaged or edited: it does not have its checksum")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import functools
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import cast
 
 from lth_tutorial.safety.arguments import Function
 from lth_tutorial.safety.files import LOCK, remove_if_empty
+from lth_tutorial.safety.warn import warn
 
 WAIT_S = 60.0
 """Seconds to wait for another process that works in the same folder: it may be about to end, as
@@ -112,7 +112,7 @@ def _held(lock: Path, message: str, wait: float | None) -> Iterator[None]:
             raise
         if number in _NO_LOCKS:
             text = f"{lock.parent} cannot be locked: make sure that only one run writes there"
-            warnings.warn(text, stacklevel=5)
+            warn(text)
         yield  # what cannot be written needs no lock; writing will say so
         return
     mine.add(lock)

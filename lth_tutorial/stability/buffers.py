@@ -7,7 +7,6 @@ knows, the reader is warned.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterable, Sequence
 
 import torch
@@ -16,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.networks.parametrized import follow_weights
+from lth_tutorial.safety.warn import warn
 from lth_tutorial.states import State
 from lth_tutorial.training.groups import SingleModel, Stack
 
@@ -98,12 +98,11 @@ def warn_of_buffers(model: nn.Module, states: Sequence[State]) -> None:
         and not all(torch.equal(states[0][name], state[name]) for state in states[1:])
     ]  # fmt: skip
     if odd:
-        warnings.warn(
+        warn(
             f"{', '.join(odd)}: buffers that differ between the networks are interpolated like "
             f"weights (whole numbers are those of the first); if they are computed from data or "
             f"weights, the networks in between are not what they would be",
             BufferWarning,
-            stacklevel=3,
         )
 
 

@@ -21,6 +21,7 @@ from lth_tutorial.pruning.prune import LayerCollapseWarning, Scope
 from lth_tutorial.runtime import is_whole, progress_bar, tick
 from lth_tutorial.safety.arguments import checked
 from lth_tutorial.safety.locks import one_writer
+from lth_tutorial.safety.warn import warn
 from lth_tutorial.states import State, snapshot, state_hash
 from lth_tutorial.supermask.design import SupermaskConfig, check_design
 from lth_tutorial.supermask.frozen import maskable_weights
@@ -247,7 +248,7 @@ def train_supermasks(
             raise RuntimeError("a frozen weight changed while its scores were trained")
         if result.diverged_step is not None:
             message = divergence_message(result.diverged_step, seed, config)
-            warnings.warn(message, DivergenceWarning, stacklevel=4)
+            warn(message, DivergenceWarning)
     _warn_of_collapse(found)
     return found
 
@@ -351,4 +352,4 @@ def _warn_of_collapse(found: Sequence[Supermask]) -> None:
     empty = {name for one in whole for name, kept in one.mask.items() if not kept.any()}
     if empty:
         text = f"{', '.join(sorted(empty))}: the mask keeps no weight, nothing passes through"
-        warnings.warn(text, LayerCollapseWarning, stacklevel=3)
+        warn(text, LayerCollapseWarning)

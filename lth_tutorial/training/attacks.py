@@ -9,7 +9,6 @@ The network is attacked in evaluation mode; its buffers, gradients and modes sta
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from lth_tutorial.networks.first_pass import explained
 from lth_tutorial.runtime import is_number, is_whole
 from lth_tutorial.safety.arguments import checked
 from lth_tutorial.safety.kinds import with_python_numbers_
+from lth_tutorial.safety.warn import warn
 from lth_tutorial.training.groups import SingleModel
 
 _SMALLEST = 1 / 2_000  # of the data's range; 1/255 of 0 … 1 is eight times as much
@@ -305,11 +305,10 @@ def check_attack(attack: Attack, group, data: Dataset) -> None:
     share = attack.eps / (high - low) if high > low else math.inf
     if not _SMALLEST <= share < 1:
         size = "a tiny part of" if share < 1 else "as large as"
-        warnings.warn(
+        warn(
             f"eps = {attack.eps:g} is {size} the range of {data.name}, {low:g} … {high:g}: is it "
             f"in other units? eps is given in the units in which the data are stored",
             AttackWarning,
-            stacklevel=3,
         )
     x, y = data.normalize(data.x_train[:_SOME]), data.y_train[:_SOME]
     x = x.expand(group.size, *x.shape).clone().requires_grad_()
@@ -330,11 +329,10 @@ def check_attack(attack: Attack, group, data: Dataset) -> None:
             f"finds nothing"
         )
     if not bool(gradient.count_nonzero()):
-        warnings.warn(
+        warn(
             f"the gradients of {type(group.models[0]).__name__} with respect to its inputs are "
             f"exactly zero: an attack by gradients finds nothing, which is no robustness",
             AttackWarning,
-            stacklevel=3,
         )
 
 

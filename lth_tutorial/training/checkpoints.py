@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from lth_tutorial.safety.files import (
     write_atomically,
 )
 from lth_tutorial.safety.locks import once_per_workdir
+from lth_tutorial.safety.warn import warn
 from lth_tutorial.states import State, state_hash
 from lth_tutorial.training.identity import claim_folder as claim_folder
 from lth_tutorial.training.identity import describe_function as describe_function
@@ -157,7 +157,7 @@ class Checkpoints:
         text = "do not say of which replicate they are, because an earlier version wrote them; "
         text += "they are taken as they stand"
         if unchecked is not None and once_per_workdir(self.folder, text):
-            warnings.warn(f"{unchecked} and its like {text}", UncheckedFileWarning, stacklevel=3)
+            warn(f"{unchecked} and its like {text}", UncheckedFileWarning)
         return [found[name] for name in names] if set(names) <= set(found) else None
 
 

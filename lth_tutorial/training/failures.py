@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+
+from lth_tutorial.safety.warn import warn
 
 Tick = Callable[[], object]
 
@@ -69,7 +70,7 @@ def _in_parts(run, members: Sequence[int], on_step: _OnceEach) -> list:
     on_step.taken = before
     half = len(members) // 2
     text = f"{len(members)} networks at once do not fit into the memory of the GPU: training "
-    warnings.warn(text + f"{half} and {len(members) - half}", MemoryWarning, stacklevel=4)
+    warn(text + f"{half} and {len(members) - half}", MemoryWarning)
     return _in_parts(run, members[:half], on_step) + _in_parts(run, members[half:], on_step)
 
 

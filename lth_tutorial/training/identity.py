@@ -11,7 +11,6 @@ import hashlib
 import inspect
 import json
 import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from lth_tutorial.runtime import __version__
 from lth_tutorial.safety.files import read_json, set_aside, write_atomically
 from lth_tutorial.safety.kinds import as_python
 from lth_tutorial.safety.locks import once_per_workdir
+from lth_tutorial.safety.warn import warn
 
 _NOT_COMPARED = ("written_by", "checksum")  # of identity.json
 _CODE, _LIBRARIES = "\ncode: ", ("torch", "lth_tutorial", "builtins")
@@ -96,7 +96,7 @@ def warn_of_damage(path: Path, reason: object) -> None:
     aside = set_aside(path)
     kept = f" and kept as {aside.name}" if aside else ""
     text = f"{path} is damaged ({reason}){kept}; its content is computed anew"
-    warnings.warn(text, DamagedFileWarning, stacklevel=4)
+    warn(text, DamagedFileWarning)
 
 
 def describe_model(model: torch.nn.Module) -> str:
@@ -194,7 +194,7 @@ def _tell_of_versions(folder: Path, there: Mapping[str, str] | None) -> None:
     begun, now = (", ".join(f"{k} {v}" for k, v in each.items()) for each in (there, _versions()))
     text = f"was begun by {begun} and goes on with {now}: what is computed from here on may differ"
     if once_per_workdir(folder, text):
-        warnings.warn(f"{folder} {text} in its last bits", VersionWarning, stacklevel=4)
+        warn(f"{folder} {text} in its last bits", VersionWarning)
 
 
 def identity_digest(identity: Mapping) -> str:

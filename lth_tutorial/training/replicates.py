@@ -11,7 +11,6 @@ loop, to floating-point tolerance.
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from lth_tutorial.pruning.masks import Mask, weights_under
 from lth_tutorial.runtime import tick
 from lth_tutorial.safety.arguments import checked
 from lth_tutorial.safety.locks import only_worker
+from lth_tutorial.safety.warn import warn
 from lth_tutorial.states import State, load_state_, snapshot
 from lth_tutorial.training.branches import alone, can_branch, side_by_side, structure
 from lth_tutorial.training.checks import check_model
@@ -101,7 +101,7 @@ def train_replicates(
     for result, seed in zip(results, data_seeds, strict=True):
         if result.diverged_step is not None:
             message = divergence_message(result.diverged_step, seed, config)
-            warnings.warn(message, DivergenceWarning, stacklevel=3)
+            warn(message, DivergenceWarning)
     return results
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from lth_tutorial.safety.files import write_atomically
+from lth_tutorial.safety.warn import warn
 from lth_tutorial.safety.watch import Stopped, Watch, current, is_time, stop, until, watching
 
 _STOP = "stop"
@@ -63,7 +64,7 @@ def map_seeds(
                 )
     for seed in seeds:
         for warning in done[seed][1]:
-            warnings.warn(warning, stacklevel=2)
+            warn(warning)
     return [done[seed][0] for seed in seeds]
 
 

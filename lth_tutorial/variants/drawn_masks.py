@@ -7,7 +7,6 @@ the last ones hardly differ (You et al. 2020).
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 
 import torch
@@ -18,6 +17,7 @@ from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import Mask, Scores, check_boolean, check_mask, dense_mask, density
 from lth_tutorial.pruning.prune import LayerCollapseWarning
 from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.warn import warn
 from lth_tutorial.states import snapshot
 from lth_tutorial.structured.units import UnitGroup, unit_groups, unit_scores
 
@@ -77,11 +77,10 @@ def with_every_group(mask: Mask, scores: Scores | None = None) -> Mask:
             best = 0 if scores is None else int(scores[name].argmax())
             whole[name] = torch.arange(len(kept)) == best
         if scores is not None and not bool(kept.any()):
-            warnings.warn(
+            warn(
                 f"the threshold leaves no unit of {name}; its best one is kept, or nothing would "
                 f"pass through: remove a smaller fraction",
                 LayerCollapseWarning,
-                stacklevel=3,
             )
     return whole
 

@@ -9,7 +9,6 @@ The rule is in `drawn_masks`; `early_bird` is the search, `train_on` the three w
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -22,6 +21,7 @@ from lth_tutorial.networks.calls import copied
 from lth_tutorial.pruning.masks import Mask, Scores
 from lth_tutorial.runtime import choose, is_number, is_whole, progress_bar
 from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.warn import warn
 from lth_tutorial.states import State, load_state_, snapshot
 from lth_tutorial.structured.removal import remove_units, unit_mask
 from lth_tutorial.structured.units import unit_groups
@@ -114,11 +114,10 @@ def early_bird(
     _check_counts(score(), fraction, by)
     chance = 2 * fraction * (1 - fraction)
     if threshold >= chance:
-        warnings.warn(
+        warn(
             f"unrelated masks that remove {fraction:g} differ by {chance:.3f} on average: they "
             f"pass a threshold of {threshold:g}, so meeting it says nothing; lower it",
             TicketWarning,
-            stacklevel=2,
         )
     group, start, steps = SingleModel(model), snapshot(model), 0
     masks = [draw_mask(score(), fraction)]
@@ -255,11 +254,10 @@ def _warn_of_no_ticket(masks, distances, threshold: float, window: int) -> None:
         reason = (
             "all scores stayed equal, so that every mask was empty (is bn_l1 0, the rate tiny?)"
         )
-    warnings.warn(
+    warn(
         f"no ticket: in {len(masks) - 1} epochs no {window} masks in a row came within "
         f"{threshold:g}; {reason}. The result holds all distances",
         TicketWarning,
-        stacklevel=3,
     )
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import warnings
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +18,7 @@ from lth_tutorial.pruning.masks import Mask
 from lth_tutorial.runtime import choose
 from lth_tutorial.safety.arguments import checked
 from lth_tutorial.safety.files import UncheckedFileWarning, read_json
+from lth_tutorial.safety.warn import warn
 from lth_tutorial.states import load_state_
 from lth_tutorial.variants.spiral import spiral_network
 from lth_tutorial.variants.spiral_search import Found
@@ -142,7 +142,7 @@ def unpack_solutions(path: Path) -> dict[str, dict]:
         raise ValueError(f"{path} is damaged: {error}") from error
     if found.pop(_DIGEST, None) is None:
         text = f"{path} was written without a checksum and is taken as it stands"
-        warnings.warn(text, UncheckedFileWarning, stacklevel=4)
+        warn(text, UncheckedFileWarning)
     return found
 
 
