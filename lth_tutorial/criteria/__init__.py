@@ -4,7 +4,8 @@ Chapters 2 and 8 compare them. Every criterion returns `Scores`, a dictionary wi
 and shapes in which higher means *keep*; what to do with scores is the business of `pruning`. Read
 `weights` first, whose criteria look at the weights alone. Those in `gradients`, `curvature` and
 `flow` look at the network, as functions (model, data, mask) that leave the model as it was: a
-`Criterion`. `passes` and `second_derivatives` are the machinery they share.
+`Criterion`. `passes` and `second_derivatives` are the machinery they share; `paths`, with its
+`rules` and `blocks`, that of `flow`.
 """
 
 from __future__ import annotations

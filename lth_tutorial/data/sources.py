@@ -54,10 +54,9 @@ def load_dataset(
     Args:
         name: "digits" (1,797 real 8×8 images, part of the package, no network needed); "mnist",
             "fashion_mnist", "cifar10" or "cifar100" (downloaded by torchvision, with its
-            checksums); "cubist_spiral" or
-            "cubist_spiral[POINTS]" (2,000 points in the plane, generated); or "folder:PATH"
-            with images of one size in PATH/train/CLASS/ and PATH/test/CLASS/ (torchvision's
-            ImageFolder layout).
+            checksums); "cubist_spiral" or "cubist_spiral[POINTS]" (2,000 points in the plane,
+            generated); or "folder:PATH" with images of one size in PATH/train/CLASS/ and
+            PATH/test/CLASS/ (torchvision's ImageFolder layout).
         root: folder that holds, or will hold, the downloaded files; default
             `~/.cache/lth_tutorial`.
         download: whether missing files may be downloaded.

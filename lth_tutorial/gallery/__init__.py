@@ -1,8 +1,9 @@
 """The gallery: what every named experiment measured, beside the papers' numbers.
 
 The page *Results at full scale* is made from it. `papers` has the numbers of the papers, `figures`
-says which figures an experiment has; `gallery` puts them together with the verdicts and with how
-the record came about.
+says which figures an experiment has, `parts` which rows belong to which of its parts; `gallery`
+puts them together with the verdicts and with how the record came about. `ladder` says how much
+each experiment costs on which machine.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@
 and convolutional ones of the papers, `transformer` a small vision transformer. `layers` turns a
 network into one with batch norm or with one-bit activations (chapter 12). Nothing in the package
 needs these networks: every function takes any `torch.nn.Module`. What that means is decided here:
-`weights` says which tensors can be pruned, `initialization` draws them anew, `calls` says what a
-forward pass must return.
+`weights` says which tensors can be pruned (`uses` asks a forward pass that nobody knows,
+`parametrized` and `in_basis` know what weights are computed from), `initialization` draws them
+anew, `calls` says what a forward pass must return, and `first_pass` whether it does.
 """
 
 from lth_tutorial.networks.architectures import (

@@ -1,6 +1,6 @@
 """The networks of the papers: fully connected, Conv-N, ResNet and VGG for small images.
 
-Each function returns an untrained module; `models.build_model` chooses by name and draws the
+Each function returns an untrained module; `build.build_model` chooses by name and draws the
 weights. Layers have names, so that masks and figures can be read: `conv1.weight`, `fc2.weight`,
 `output.weight`.
 """

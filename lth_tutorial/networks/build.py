@@ -1,8 +1,8 @@
-"""Networks by name, initialised from a seed of their own, and copies of their weights.
+"""Networks by name, initialised from a seed of their own.
 
 LeNet-300-100 is the fully connected network of the first lottery ticket paper; the live cells use
 smaller ones of the same shape, which train in a second. Functions of this package take any
-`torch.nn.Module`; `networks` defines only those that the chapters use.
+`torch.nn.Module`; `architectures` and `transformer` define only those that the chapters use.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def build_model(name: str, *, seed: int, data: Dataset | None = None) -> nn.Modu
             "mlp_bn_64_64": the same with batch norm before every ReLU; "mlp_bn_uniform_64_64": that
             with PyTorch's own, smaller weights (see `uniform_`); "conv_2", "conv_4",
             "conv_6", "conv_8"; "resnet_8" to "resnet_56", "resnet_18"; "vgg_11", "vgg_16",
-            "vgg_small", "vgg_tiny" (see `networks`); "vit_32_4_2" and the like: a transformer
+            "vgg_small", "vgg_tiny" (see `architectures`); "vit_32_4_2" and the like: a transformer
             with the width, the heads and the number of blocks in the name (see `transformer`);
             "resmlp_64_3" and "resmlp_bn_64_3": residual blocks of fully connected layers, width
             and number in the name.

@@ -1,6 +1,7 @@
-"""Two changes that supermask networks need: sign activations, and batch norm before activations.
+"""Layers of our own, and two changes that supermask networks need.
 
-Both return a new model and leave the one they are given alone.
+The changes are sign activations, and batch norm before activations. Both return a new model and
+leave the one they are given alone. `LogitPair` and `AppendOne` are of the networks of chapter 14.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Pruning to a density: in one step or many, and how many weights each layer keeps.
 
-What `pruning` does once with given scores, `prune_to_density` does for a criterion that is asked
+What `prune` does once with given scores, `prune_to_density` does for a criterion that is asked
 again after every step. `layer_counts` splits a density over the layers by rules that know nothing
 of the weights: what a random mask needs in order to compete.
 """

@@ -1,7 +1,8 @@
 """Results: from rows to intervals, records and verdicts.
 
 Read `intervals` first: means, paired differences and what *matching* means. `records` keeps
-measured rows on disk with the provenance that lets anyone measure them again. `names` holds what
+measured rows on disk with the provenance that lets anyone measure them again; `tasks` are the parts
+of a record that one machine finished, and `objects` the place where they lie. `names` holds what
 an arm is called on a page, `sentences` says in words what rows show, and `verdicts` draws the
 table of verdicts that stands in every chapter.
 """

@@ -1,10 +1,10 @@
 """Strong tickets: networks that are never trained, only chosen from.
 
 Chapters 10 and 12 use this room. Read `selection` first (which scores are the highest), then
-`frozen` (the weights that stay), `weights` (from scores to what a network computes with), `group`
-and `search` (the training of the scores), `zhou` and `signs` (masks and signs of trained tickets)
-and `packed` (a ticket of one bit per weight; `shipped` has those that come with the package).
-`comparison` puts supermasks beside trained networks over many seeds.
+`frozen` (the weights that stay), `weights` (from scores to what a network computes with), `design`,
+`group` and `search` (settings and training of the scores), `zhou` and `signs` (masks and signs of
+trained tickets) and `packed` (a ticket of one bit per weight; `shipped` has those that come with
+the package). `comparison` puts supermasks beside trained networks over many seeds.
 """
 
 from lth_tutorial.supermask.comparison import supermask_experiment

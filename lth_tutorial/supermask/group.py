@@ -1,8 +1,8 @@
 """What the training loop trains when it looks for supermasks: scores instead of weights.
 
-`training.fit` trains the parameters of a *group*. This one holds networks (as a stack, or side by
-side), shows the loop its scores as parameters, and puts the effective weights into the networks at
-each forward pass. The frozen weights are never handed to an optimiser.
+`training.loop.fit` trains the parameters of a *group*. This one holds networks (as a stack, or side
+by side), shows the loop its scores as parameters, and puts the effective weights into the networks
+at each forward pass. The frozen weights are never handed to an optimiser.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What to do after pruning: three ways to train on, side by side (chapter 07).
+"""What to do after pruning: three ways to train on, side by side (chapter 7).
 
 Rewinding puts back the weights and the learning rate of step k, learning-rate rewinding only the
 rate, fine-tuning neither. All of them train `steps − k` more, on the same batches, from the same

@@ -3,8 +3,8 @@
 All masks and starts of a round are known before its training begins, and its arms share data,
 batches and settings. Small networks are limited by the overhead of each operation, so the seeds of
 all arms are trained as one stack where `is_worth_merging` says so, and few large ones side by side
-on a GPU. Each arm's results are those
-that it has when it is trained alone, to floating-point tolerance.
+on a GPU. Each arm's results are those that it has when it is trained alone, to floating-point
+tolerance.
 """
 
 from __future__ import annotations

@@ -4,9 +4,10 @@ Read `config` (the settings), then `loop` (the training itself) and `steps` (one
 `groups` says when several networks train as one stack, `branches` how a GPU trains those of any
 kind side by side, `plan` where it finds its batches, `precision` how it rounds. `replicates` trains
 many seeds, `workers` in processes, and `failures` says what happens when memory or a device is
-lost. `checkpoints` and `progress` are the files from which a killed run continues to the same bits;
-`checks` looks at everything before the first step, `evaluation` measures, and `attacks` are those
-of adversarial training. Every chapter trains through this room.
+lost. `checkpoints` and `progress` are the files from which a killed run continues to the same bits,
+and `identity` says whose a folder is; `checks` looks at everything before the first step,
+`evaluation` measures, `outcome` is what a run leaves behind, and `attacks` are those of adversarial
+training. Every chapter trains through this room.
 """
 
 from lth_tutorial.training.attacks import (

@@ -81,7 +81,7 @@ class StoredStates(Mapping[str, State]):
 
 
 class Checkpoints:
-    """The files of one call of `training.fit`: its progress and one result per replicate.
+    """The files of one call of `loop.fit`: its progress and one result per replicate.
 
     Raises:
         ValueError: if the folder belongs to another configuration, or holds files of these names

@@ -13,7 +13,7 @@ from lth_tutorial.training.precision import check_precision
 
 
 def check_run(group, data, config, masks, start_step, stop_step, data_seeds, save_at) -> None:
-    """Raise a ValueError unless the arguments of `training.fit` fit each other."""
+    """Raise a ValueError unless the arguments of `loop.fit` fit each other."""
     whole = is_whole(start_step) and is_whole(stop_step)
     if not (whole and 0 <= start_step <= stop_step <= config.steps):
         raise ValueError(

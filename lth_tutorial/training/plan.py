@@ -146,7 +146,7 @@ def shifted(pixels: Tensor, data: Dataset, rows: Tensor, draws: Tensor, pad: int
     Args:
         pixels: the stored images, [n · height · width, channels].
         rows: which of the images, [replicates, batch].
-        draws: as from `data.augmentation`, [replicates, batch, 3].
+        draws: as from `dataset.augmentation`, [replicates, batch, 3].
     """
     channels, height, width = data.shape
     down, right, mirror = draws.flatten(0, 1).long().unsqueeze(2).unbind(1)

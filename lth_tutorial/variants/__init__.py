@@ -10,7 +10,7 @@ chapter's modules.
   `dual_tickets` where the mask comes from.
 - Chapter 14: `locality` (where the kept pixels of a unit lie), then `sifting` (the pruning that
   makes them local) and `matching` (the overlap of two seeds' masks); `spiral` (a problem in the
-  plane), then `spiral_search` and `spiral_pruners`.
+  plane), then `spiral_search` and `spiral_pruners`; `shipped` has what their records leave behind.
 """
 
 from lth_tutorial.variants.bases import (

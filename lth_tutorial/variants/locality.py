@@ -7,7 +7,7 @@ it says little: a mask that has dropped the always black border keeps neighbours
 stands beside `shuffle_units`, masks with the same number of weights in every unit *and* at every
 pixel, and beside uniform ones.
 
-Read `neighbour_share` first, then the nulls, then `matched_overlap`. Chapter 14 uses all of it.
+Read `neighbour_share` first, then the nulls; `matching` goes on from there. Chapter 14 uses all.
 """
 
 from __future__ import annotations

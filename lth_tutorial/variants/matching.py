@@ -83,9 +83,10 @@ def overlaps_between_seeds(masks: Sequence[Mask], *, shuffles: int = 1) -> pd.Da
         shuffles: null masks per pair.
 
     Returns:
-        one row per pair of neighbours in the list (so that no mask is in more than two pairs):
-        pair, plain, matched (Jaccard indices, [0, 1]; see `overlap`), and the same of shuffled
-        masks, plain_null and matched_null.
+        one row per pair: the first mask with the second, the third with the fourth and so on (so
+        that no mask is in two pairs; the last of an odd number is in none). Columns: pair, plain,
+        matched (Jaccard indices, [0, 1]; see `overlap`), and the same of shuffled masks, plain_null
+        and matched_null.
 
     Raises:
         ValueError: for fewer than two masks, or masks that do not fit.
