@@ -286,8 +286,11 @@ def generator_for(purpose: str, *key: int) -> torch.Generator:
     Raises:
         ValueError: if a number of the key is negative or not whole.
     """
-    if not all(is_whole(number) and number >= 0 for number in key):
-        raise ValueError(f"a seed is a whole number of at least 0; got {key[0]!r} for {purpose}")
+    for number in key:
+        if not is_whole(number) or number < 0:
+            raise ValueError(
+                f"a seed is a whole number of at least 0; got {number!r} for {purpose}"
+            )
     words = [zlib.crc32(purpose.encode()), len(key), *(int(number) for number in key)]
     seed = np.random.SeedSequence(words).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(seed) >> 1)

@@ -140,6 +140,20 @@ def different_seeds(seeds: typing.Iterable[int]) -> list[int]:
     return [int(seed) for seed in seeds]
 
 
+def different_arms(arms: str | typing.Iterable[str], known: typing.Iterable[str]) -> list[str]:
+    """Return names of arms as a list, a single one too, or raise unless they are known and differ.
+
+    Raises:
+        ValueError: for an unknown name (see `choose`), a name that stands twice, or none.
+    """
+    arms, known = [arms] if isinstance(arms, str) else list(arms), list(known)
+    for arm in arms:
+        choose("arm", arm, known)
+    if not arms or len(set(arms)) < len(arms):
+        raise ArgumentError(f"arms are one or more different names; got {arms}")
+    return arms
+
+
 def need_columns(rows, columns: typing.Iterable[str], of: str) -> None:
     """Raise an ArgumentError if a table lacks columns that a function reads."""
     missing = [column for column in columns if column not in rows]

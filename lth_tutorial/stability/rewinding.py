@@ -16,8 +16,8 @@ from torch import nn
 
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import density
-from lth_tutorial.runtime import choose, is_whole, progress_bar
-from lth_tutorial.safety.arguments import checked
+from lth_tutorial.runtime import is_whole, progress_bar
+from lth_tutorial.safety.arguments import checked, different_arms
 from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.stability.connectivity import BatchNorm
 from lth_tutorial.stability.instability import check_copies, copies_and_barriers
@@ -82,11 +82,11 @@ def rewinding_experiment(
     """
     import pandas as pd
 
-    rewind_steps, seeds, arms = list(rewind_steps), list(seeds), list(arms)
+    rewind_steps, seeds, arms = list(rewind_steps), list(seeds), different_arms(arms, ARMS)
     rounds = list(range(imp_config.rounds + 1)) if rounds is None else list(rounds)
     check_copies(seeds, branches, points, batch_norm)
     data.split(split)
-    _check_design(rewind_steps, arms, rounds, train_config, imp_config)
+    _check_design(rewind_steps, rounds, train_config, imp_config)
     build = model_builder(model, data)
     imp_config = replace(imp_config, rounds=max(rounds) or 1)
     check_fits(build(seeds[0]), train_config, replace(imp_config, rewind_step=max(rewind_steps)))
@@ -142,17 +142,13 @@ def _one_step(build, data, config, imp, seeds, arms, rounds, on_step, workdir, *
             yield from measure(arm, index, others if arm == "reinit" else starts, masks)
 
 
-def _check_design(rewind_steps, arms, rounds, config: TrainConfig, imp: IMPConfig) -> None:
+def _check_design(rewind_steps, rounds, config: TrainConfig, imp: IMPConfig) -> None:
     good = all(is_whole(k) and 0 <= k < config.steps for k in rewind_steps)
     if not rewind_steps or not good or len(set(rewind_steps)) < len(rewind_steps):
         raise ValueError(
             f"rewind_steps are one or more different steps in 0 … {config.steps - 1}; "
             f"got {rewind_steps}"
         )
-    for arm in arms:
-        choose("arm", arm, ARMS)
-    if not arms or len(set(arms)) < len(arms):
-        raise ValueError(f"arms are one or more different names; got {arms}")
     good = all(is_whole(index) and 0 <= index <= imp.rounds for index in rounds)
     if not rounds or not good or len(set(rounds)) < len(rounds):
         raise ValueError(

@@ -54,10 +54,7 @@ def cost_table(models: Mapping[str, nn.Module], x: Tensor, *, repeats: int = 20)
     """
     import pandas as pd
 
-    if not models:
-        raise ValueError("cost_table needs at least one network, the reference")
-    if not is_whole(repeats) or repeats < 1:
-        raise ValueError(f"repeats is a whole number of at least 1; got {repeats!r}")
+    _check_compared("cost_table", models, repeats)
     # First, because it says what is wrong with x before anything is timed.
     operations = {name: flops(model, x) for name, model in models.items()}
     rows = []
@@ -228,8 +225,7 @@ def training_cost(
     """
     import pandas as pd
 
-    if not models or not is_whole(repeats) or repeats < 1:
-        raise ValueError(f"networks and at least one repeat are needed; got {repeats!r}")
+    _check_compared("training_cost", models, repeats)
     steps = replace(config, steps=11, lr_drops=(), warmup_steps=0, eval_every=None)
     seconds: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(repeats):
@@ -248,6 +244,13 @@ def training_cost(
         for name, model in models.items()
     ]
     return pd.DataFrame(rows)
+
+
+def _check_compared(who: str, models: Mapping[str, nn.Module], repeats: int) -> None:
+    if not models:
+        raise ValueError(f"{who} needs at least one network, the reference")
+    if not is_whole(repeats) or repeats < 1:
+        raise ValueError(f"repeats is a whole number of at least 1; got {repeats!r}")
 
 
 def _seconds_of_steps(model: nn.Module, data: Dataset, config: TrainConfig) -> float:

@@ -20,7 +20,7 @@ from lth_tutorial.networks.initialization import reinitialize
 from lth_tutorial.pruning.masks import density
 from lth_tutorial.pruning.prune import SCOPES, LayerCollapseWarning, Scope, prune
 from lth_tutorial.runtime import choose, is_number, progress_bar
-from lth_tutorial.safety.arguments import checked, different_seeds
+from lth_tutorial.safety.arguments import checked, different_arms, different_seeds
 from lth_tutorial.safety.kinds import as_python
 from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.structured.cost import flops
@@ -87,13 +87,15 @@ def structured_experiment(
     """
     import pandas as pd
 
-    arms = [choose("arm", arm, [*CRITERION_OF, *BUDGET_OF]) for arm in arms]
+    arms = different_arms(arms, (*CRITERION_OF, *BUDGET_OF))
     inheriting = [arm for arm in arms if arm in CRITERION_OF]
     if not inheriting:
         raise ValueError(f"one arm must choose units: {', '.join(CRITERION_OF)}; got {arms}")
     seeds, fractions = different_seeds(seeds), [as_python(f) for f in fractions]
     if not fractions or not all(is_number(f) and 0 < f < 1 for f in fractions):
         raise ValueError(f"fractions are shares of units to remove, in (0, 1); got {fractions}")
+    if len(set(fractions)) < len(fractions):
+        raise ValueError(f"fractions are different shares; got {fractions}")
     choose("scope", scope, SCOPES)
     build, x = model_builder(model, data), data.normalize(data.x_train[:4])
     models = [build(seed) for seed in seeds]

@@ -12,8 +12,8 @@ from torch import nn
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.networks.layers import with_batch_norm
 from lth_tutorial.pruning.masks import density
-from lth_tutorial.runtime import choose, is_whole, progress_bar
-from lth_tutorial.safety.arguments import checked
+from lth_tutorial.runtime import choose, progress_bar
+from lth_tutorial.safety.arguments import checked, different_arms, different_seeds
 from lth_tutorial.safety.kinds import as_python
 from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.supermask.design import SupermaskConfig, check_design
@@ -156,18 +156,8 @@ def _row(arm: str, seed: int, round: int, density: float, accuracy: float) -> di
 
 
 def _check(arms, seeds, keeps, weights) -> tuple[list[str], list[int], list[float]]:
-    arms = [arms] if isinstance(arms, str) else list(arms)
-    seeds, keeps = list(seeds), [as_python(keep) for keep in keeps]
-    for arm in arms:
-        choose("arm", arm, ARMS)
+    arms, keeps = different_arms(arms, ARMS), [as_python(keep) for keep in keeps]
     choose("weights", weights, WEIGHTS)
-    if not arms or len(set(arms)) < len(arms):
-        raise ValueError(f"arms are one or more different names; got {arms}")
     if not keeps or len(set(keeps)) < len(keeps):
         raise ValueError(f"keeps are one or more different shares in (0, 1]; got {keeps}")
-    good = all(is_whole(seed) and seed >= 0 for seed in seeds)
-    if not seeds or not good or len(set(seeds)) < len(seeds):
-        raise ValueError(
-            f"seeds are one or more different whole numbers of at least 0; got {seeds}"
-        )
-    return arms, [int(seed) for seed in seeds], keeps
+    return arms, different_seeds(seeds), keeps

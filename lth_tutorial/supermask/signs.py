@@ -11,8 +11,8 @@ from torch import nn
 
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import dense_mask, density, masked_state, shuffle_within_layers
-from lth_tutorial.runtime import is_whole, progress_bar
-from lth_tutorial.safety.arguments import checked
+from lth_tutorial.runtime import progress_bar
+from lth_tutorial.safety.arguments import checked, different_seeds
 from lth_tutorial.safety.files import remove_run
 from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.states import State, load_state_
@@ -74,12 +74,9 @@ def signs_experiment(
     """
     import pandas as pd
 
-    seeds = list(seeds)
     if imp_config.rewind_step or imp_config.after_pruning != "rewind":
         raise ValueError("signs are about initial weights: take rewind_step=0 and 'rewind'")
-    if not seeds or not all(is_whole(s) and s >= 0 for s in seeds) or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds are different whole numbers of at least 0; got {seeds}")
-    build, rows = model_builder(model, data), []
+    seeds, build, rows = different_seeds(seeds), model_builder(model, data), []
     check_fits(build(seeds[0]), train_config, imp_config)
     trainings = 1 + imp_config.rounds * len(RETRAINED)
     with progress_bar(trainings * train_config.steps * len(seeds), "signs and masks") as bar:

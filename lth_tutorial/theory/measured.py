@@ -11,8 +11,8 @@ from torch import nn
 
 from lth_tutorial.data.dataset import Dataset, generator_for
 from lth_tutorial.pruning.masks import apply_mask_, density, shuffle_within_layers
-from lth_tutorial.runtime import choose, is_whole, progress_bar
-from lth_tutorial.safety.arguments import checked
+from lth_tutorial.runtime import is_whole, progress_bar
+from lth_tutorial.safety.arguments import checked, different_arms, different_seeds
 from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.theory.construction import check_imitation, output_error, prune_random_network
 from lth_tutorial.theory.subsets import best_single, best_subset, random_products
@@ -55,7 +55,8 @@ def subset_sum_experiment(
     """
     import pandas as pd
 
-    _check(numbers, arms, ("subset", "single"))
+    arms, seeds = different_arms(arms, ("subset", "single")), different_seeds(seeds)
+    _check(numbers)
     if not (is_whole(targets) and targets >= 1):
         raise ValueError(f"targets is a whole number of at least 1; got {targets!r}")
     search = {"subset": best_subset, "single": best_single}
@@ -112,8 +113,8 @@ def imitation_experiment(
     """
     import pandas as pd
 
-    _check(numbers, arms, IMITATIONS)
-    seeds = list(seeds)
+    arms, seeds = different_arms(arms, IMITATIONS), different_seeds(seeds)
+    _check(numbers)
     targets = [model(seed) for seed in seeds]
     for target in targets[:1]:
         for arm in arms:
@@ -161,10 +162,8 @@ def _imitations(target: nn.Sequential, data: Dataset, n: int, seed: int, arms: S
             yield arm, counts | measured
 
 
-def _check(numbers: Sequence[int], arms: Sequence[str], known: Sequence[str]) -> None:
+def _check(numbers: Sequence[int]) -> None:
     numbers = list(numbers)
     whole = all(is_whole(n) and n >= 1 for n in numbers)
     if not numbers or not whole or sorted(set(numbers)) != numbers:
         raise ValueError(f"numbers are increasing whole numbers of at least 1; got {numbers}")
-    for arm in arms:
-        choose("arm", arm, known)

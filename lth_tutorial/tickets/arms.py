@@ -20,8 +20,8 @@ from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.networks.build import build_model
 from lth_tutorial.pruning.masks import Criterion, Mask, Scores, shuffle_within_layers
 from lth_tutorial.pruning.prune import prune_like
-from lth_tutorial.runtime import choose, is_whole, progress_bar
-from lth_tutorial.safety.arguments import ArgumentError, at_least, checked
+from lth_tutorial.runtime import is_whole, progress_bar
+from lth_tutorial.safety.arguments import ArgumentError, at_least, checked, different_arms
 from lth_tutorial.safety.files import remove_run
 from lth_tutorial.safety.kinds import shown
 from lth_tutorial.safety.locks import one_writer
@@ -308,13 +308,8 @@ def model_builder(
 def _check_design(
     arms: Sequence[str], seeds: Sequence[int], imp: IMPConfig
 ) -> tuple[list[str], list[int]]:
-    arms = [arms] if isinstance(arms, str) else list(arms)
-    seeds = list(seeds)
-    for arm in arms:
-        choose("arm", arm, ARMS)
+    arms, seeds = different_arms(arms, ARMS), list(seeds)
     whole = all(is_whole(seed) and 0 <= seed < OTHER_INITIALIZATION for seed in seeds)
-    if not arms or len(set(arms)) < len(arms):
-        raise ValueError(f"arms are one or more different names; got {arms}")
     if not seeds or not whole or len(set(seeds)) < len(seeds):
         raise ValueError(
             f"seeds are one or more different whole numbers in 0 … {OTHER_INITIALIZATION - 1}; "

@@ -17,8 +17,8 @@ from torch import nn
 
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import Mask, shuffle_within_layers
-from lth_tutorial.runtime import choose, is_whole, progress_bar
-from lth_tutorial.safety.arguments import at_least, checked
+from lth_tutorial.runtime import is_whole, progress_bar
+from lth_tutorial.safety.arguments import at_least, checked, different_arms
 from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.states import State
 from lth_tutorial.tickets.arms import OTHER_INITIALIZATION, model_builder, seeds_folder
@@ -100,8 +100,8 @@ def retraining_experiment(
     import pandas as pd
 
     steps = [imp_config.rewind_step] if rewind_steps is None else list(rewind_steps)
-    arms, seeds = [arms] if isinstance(arms, str) else list(arms), list(seeds)
-    _check_design(arms, steps, seeds, train_config)
+    arms, seeds = different_arms(arms, (*WAYS, *CONTROLS)), list(seeds)
+    _check_design(steps, seeds, train_config)
     if workers is not None:
         at_least("workers", workers, 1)
     build = model_builder(model, data)
@@ -221,11 +221,7 @@ def _total(arms: Sequence[str], steps: Sequence[int], config: TrainConfig, imp: 
     return config.steps + after + (max(steps) if "reinit" in arms else 0)
 
 
-def _check_design(
-    arms: Sequence[str], steps: Sequence[int], seeds: Sequence[int], config: TrainConfig
-) -> None:
-    for arm in arms:
-        choose("arm", arm, (*WAYS, *CONTROLS))
+def _check_design(steps: Sequence[int], seeds: Sequence[int], config: TrainConfig) -> None:
     for name, values, end in (
         ("rewind_steps", steps, config.steps), ("seeds", seeds, OTHER_INITIALIZATION),
     ):  # fmt: skip
@@ -234,5 +230,3 @@ def _check_design(
             raise ValueError(
                 f"{name} are one or more different whole numbers in 0 … {end - 1}; got {values}"
             )
-    if not arms or len(set(arms)) < len(arms):
-        raise ValueError(f"arms are one or more different names; got {arms}")

@@ -11,8 +11,8 @@ from torch import nn
 
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import shuffle_within_layers
-from lth_tutorial.runtime import choose, is_whole, progress_bar
-from lth_tutorial.safety.arguments import checked
+from lth_tutorial.runtime import choose, progress_bar
+from lth_tutorial.safety.arguments import checked, different_seeds
 from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.states import state_hash
 from lth_tutorial.tickets.arms import model_builder
@@ -185,16 +185,11 @@ def _shuffled_rounds(
 def _check(
     bases: Sequence[str], shuffled: Sequence[str], seeds: Sequence[int]
 ) -> tuple[list[str], list[int]]:
-    bases, seeds = [bases] if isinstance(bases, str) else list(bases), list(seeds)
+    bases = [bases] if isinstance(bases, str) else list(bases)
     for kind in bases:
         choose("basis", kind, KINDS)
     if not bases or len(set(bases)) < len(bases):
         raise ValueError(f"bases are one or more different names; got {bases}")
     for kind in shuffled:
         choose("basis to shuffle:", kind, bases)
-    good = all(is_whole(seed) and seed >= 0 for seed in seeds)
-    if not seeds or not good or len(set(seeds)) < len(seeds):
-        raise ValueError(
-            f"seeds are one or more different whole numbers of at least 0; got {seeds}"
-        )
-    return bases, [int(seed) for seed in seeds]
+    return bases, different_seeds(seeds)

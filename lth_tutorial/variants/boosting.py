@@ -21,8 +21,8 @@ from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.networks.first_pass import first_pass
 from lth_tutorial.pruning.masks import Mask, dense_mask, density, shuffle_within_layers
 from lth_tutorial.pruning.prune import check_fraction, prune
-from lth_tutorial.runtime import choose, progress_bar
-from lth_tutorial.safety.arguments import checked, different_seeds
+from lth_tutorial.runtime import progress_bar
+from lth_tutorial.safety.arguments import checked, different_arms, different_seeds
 from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.states import State, load_state_, snapshot
 from lth_tutorial.tickets.arms import OTHER_INITIALIZATION, model_builder
@@ -121,7 +121,7 @@ def boosting_experiment(
     import pandas as pd
 
     check_fraction(fraction, "global")
-    arms, seeds = [choose("arm", arm, ARMS) for arm in arms], list(seeds)
+    arms, seeds = different_arms(arms, ARMS), different_seeds(seeds)
     steps = [int(step) for step in measure_steps]
     if not steps or not all(0 <= step <= config.steps for step in steps):
         raise ValueError(f"measure_steps lie in 0 … {config.steps}; got {list(measure_steps)}")
@@ -131,7 +131,7 @@ def boosting_experiment(
         )
     build, finders = model_builder(model, data), _finders(arms, config, low, strong, high)
     for each in (build, *(() if narrow is None else (model_builder(narrow, data),))):
-        first = each(different_seeds(seeds)[0])
+        first = each(seeds[0])
         dense_mask(first)
         first_pass(first, data)
     total = sum(c.steps for c in finders.values()) + config.steps * len(arms)

@@ -20,7 +20,7 @@ from lth_tutorial.data.dataset import Dataset, generator_for
 from lth_tutorial.networks.calls import copied
 from lth_tutorial.pruning.masks import Mask, density
 from lth_tutorial.runtime import choose, progress_bar
-from lth_tutorial.safety.arguments import checked, different_seeds
+from lth_tutorial.safety.arguments import checked, different_arms, different_seeds
 from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.states import State, load_state_
 from lth_tutorial.structured.removal import unit_mask
@@ -255,7 +255,7 @@ def early_bird_experiment(
     import pandas as pd
 
     check_drawn(fraction)
-    arms = [choose("arm", arm, ARMS) for arm in arms]
+    arms = different_arms(arms, ARMS)
     build, rows = model_builder(model, data), []
     whole = config.steps // (len(data.x_train) // config.batch_size)
     if not draw_epochs or not all(0 < epoch < whole for epoch in draw_epochs):

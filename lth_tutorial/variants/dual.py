@@ -29,9 +29,14 @@ _TOO_FAR = 5.0
 def random_mask(model: nn.Module, density: float, seed: int) -> Mask:
     """Return a mask that keeps a random share `density` of every layer, in (0, 1)."""
     mask = dense_mask(model)
+    check_share(density)
+    return prune(random_scores(mask, seed), mask, 1 - density, scope="layer")
+
+
+def check_share(density: float) -> None:
+    """Raise a ValueError unless a random mask can have this density."""
     if not 0 < density < 1:
         raise ValueError(f"density is the share of weights that stay, in (0, 1); got {density!r}")
-    return prune(random_scores(mask, seed), mask, 1 - density, scope="layer")
 
 
 @checked

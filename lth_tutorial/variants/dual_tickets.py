@@ -13,8 +13,8 @@ from lth_tutorial.criteria import magnitude_scores
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import Mask, dense_mask
 from lth_tutorial.pruning.prune import prune_like
-from lth_tutorial.runtime import choose, is_whole, progress_bar
-from lth_tutorial.safety.arguments import checked
+from lth_tutorial.runtime import progress_bar
+from lth_tutorial.safety.arguments import at_least, checked, different_arms, different_seeds
 from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.states import State, load_state_
 from lth_tutorial.tickets.arms import model_builder
@@ -32,7 +32,7 @@ from lth_tutorial.tickets.measures import rows_of
 from lth_tutorial.training.checkpoints import within
 from lth_tutorial.training.config import IMPConfig, Removal, TrainConfig
 from lth_tutorial.training.evaluation import evaluate
-from lth_tutorial.variants.dual import check_random, random_mask, removed_power
+from lth_tutorial.variants.dual import check_random, check_share, random_mask, removed_power
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,6 +93,9 @@ def dual_experiment(
     import pandas as pd
 
     arms, strengths, seeds = _check(arms, strengths, seeds)
+    check_share(density)
+    at_least("rounds", rounds, 1)
+    at_least("penalised_steps", penalised_steps, 1)
     first = replace(
         train_config, steps=penalised_steps, schedule="steps", lr_drops=(), warmup_steps=0
     )
@@ -226,13 +229,7 @@ def _largest(model: nn.Module, state: State, like: Mask) -> Mask:
 
 
 def _check(arms, strengths, seeds) -> tuple[list[str], list[float], list[int]]:
-    arms = [arms] if isinstance(arms, str) else list(arms)
-    strengths, seeds = list(strengths), list(seeds)
-    for arm in arms:
-        choose("arm", arm, ARMS)
-    for name, values in (("arms", arms), ("strengths", strengths), ("seeds", seeds)):
-        if not values or len(set(values)) < len(values):
-            raise ValueError(f"{name} are one or more different ones; got {values}")
-    if not all(is_whole(seed) and seed >= 0 for seed in seeds):
-        raise ValueError(f"seeds are whole numbers of at least 0; got {seeds}")
-    return arms, strengths, [int(seed) for seed in seeds]
+    arms, strengths = different_arms(arms, ARMS), list(strengths)
+    if not strengths or len(set(strengths)) < len(strengths):
+        raise ValueError(f"strengths are one or more different ones; got {strengths}")
+    return arms, strengths, different_seeds(seeds)

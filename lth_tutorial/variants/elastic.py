@@ -222,8 +222,10 @@ def parse_block_map(text: str) -> list[int]:
             if target in filled:
                 raise ValueError(f"{text!r} fills block {target} of the target twice")
             filled[target] = origin
+    if min(filled) < 0:
+        raise ValueError(f"{text!r} fills block {min(filled)} of the target; blocks count from 0")
     empty = [i for i in range(max(filled)) if i not in filled]
-    if empty or min(filled) < 0:
+    if empty:
         raise ValueError(f"{text!r} leaves blocks {empty} of the target empty")
     return [filled[i] for i in range(len(filled))]
 

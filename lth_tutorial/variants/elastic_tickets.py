@@ -12,8 +12,8 @@ from torch import nn
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import Mask, dense_mask, shuffle_within_layers
 from lth_tutorial.pruning.prune import prune_like
-from lth_tutorial.runtime import choose, is_whole, progress_bar
-from lth_tutorial.safety.arguments import checked
+from lth_tutorial.runtime import choose, progress_bar
+from lth_tutorial.safety.arguments import checked, different_arms, different_seeds
 from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.stability.instability import copies_and_barriers
 from lth_tutorial.states import State
@@ -147,7 +147,7 @@ def elastic_experiment(
             label, models = f"{source} to {target}", {s: own[target].build(s) for s in moved}
             dense = rows_of("", models, data, {s: own[target].rounds[0][s] for s in moved})
             for arm in arms:
-                starts, masks = _arm(arm, moved, own[target], imp_config)
+                starts, masks = _arm(arm, moved, own[target])
                 folder = within(workdir, label.replace(" ", "_"), arm)
                 results = train_from(
                     models, starts, masks, data, train_config, k, on_step=bar.update,
@@ -195,7 +195,7 @@ def _move(source: _Network, target: _Network, blocks) -> dict[int, tuple[State, 
 
 
 def _arm(
-    arm: str, moved: Mapping[int, tuple[State, Mask]], target: _Network, imp: IMPConfig
+    arm: str, moved: Mapping[int, tuple[State, Mask]], target: _Network
 ) -> tuple[dict[int, State], dict[int, Mask]]:
     """Return start weights and masks of an arm, with the counts that the moved masks have."""
     starts = {seed: state for seed, (state, _) in moved.items()}
@@ -218,17 +218,12 @@ def _arm(
 
 
 def _check(networks, pairs, arms, seeds) -> tuple[list[tuple[str, str]], list[str], list[int]]:
-    pairs, arms, seeds = [tuple(pair) for pair in pairs], list(arms), list(seeds)
+    pairs, arms = [tuple(pair) for pair in pairs], different_arms(arms, ARMS)
     for pair in pairs:
         if len(pair) != 2 or pair[0] == pair[1]:
             raise ValueError(f"a pair is (source, target), two different networks; got {pair}")
         for name in pair:
             choose("network", name, networks)
-    for arm in arms:
-        choose("arm", arm, ARMS)
-    for name, values in (("pairs", pairs), ("arms", arms), ("seeds", seeds)):
-        if not values or len(set(values)) < len(values):
-            raise ValueError(f"{name} are one or more different ones; got {values}")
-    if not all(is_whole(seed) and seed >= 0 for seed in seeds):
-        raise ValueError(f"seeds are whole numbers of at least 0; got {seeds}")
-    return pairs, arms, [int(seed) for seed in seeds]
+    if not pairs or len(set(pairs)) < len(pairs):
+        raise ValueError(f"pairs are one or more different ones; got {pairs}")
+    return pairs, arms, different_seeds(seeds)

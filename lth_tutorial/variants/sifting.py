@@ -21,7 +21,7 @@ from lth_tutorial.networks.architectures import glorot_normal_, kaiming_normal_
 from lth_tutorial.networks.layers import AppendOne
 from lth_tutorial.pruning.masks import Mask, density, prunable_weights, shuffle_within_layers
 from lth_tutorial.runtime import choose
-from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.arguments import checked, different_seeds
 from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.tickets.lottery import IMPRound, dense_round, pruned_rounds, train_from
 from lth_tutorial.training.checkpoints import within
@@ -171,7 +171,7 @@ def locality_experiment(
     import pandas as pd
 
     choose("arm", arm, SIFTING_ARMS)
-    models = {seed: model(seed).to(data.device) for seed in seeds}
+    models = {seed: model(seed).to(data.device) for seed in different_seeds(seeds)}
     rows: list[dict] = []
     for by_seed in _rounds(models, data, config, imp, arm, on_step, workdir):
         for seed, one in by_seed.items():

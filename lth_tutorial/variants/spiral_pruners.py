@@ -31,8 +31,8 @@ from lth_tutorial.pruning.prune import (
     keep_best,
 )
 from lth_tutorial.pruning.schedules import prune_to_density
-from lth_tutorial.runtime import choose, is_whole
-from lth_tutorial.safety.arguments import checked
+from lth_tutorial.runtime import is_whole
+from lth_tutorial.safety.arguments import checked, different_arms, different_seeds
 from lth_tutorial.states import load_state_, snapshot
 from lth_tutorial.supermask import SupermaskConfig, effective_state, kaiming_normal_
 from lth_tutorial.supermask.search import train_supermasks
@@ -93,12 +93,8 @@ def compare_on_spiral(
     import pandas as pd
 
     check_fraction(fraction, "global")
-    seeds, counts = list(seeds), list(counts)
+    arms, seeds, counts = different_arms(arms, PRUNERS), different_seeds(seeds), list(counts)
     total = sum(m.numel() for m in dense_mask(spiral_network(width, 0)).values())
-    for arm in arms:
-        choose("arm", arm, PRUNERS)
-    if len(set(seeds)) < len(seeds) or not seeds:
-        raise ValueError(f"seeds are one or more different numbers; got {seeds}")
     falling = all(is_whole(c) for c in counts) and sorted(set(counts), reverse=True) == counts
     if not counts or not falling or not 0 < counts[-1] <= counts[0] < total:
         raise ValueError(

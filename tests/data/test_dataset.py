@@ -149,6 +149,8 @@ def test_seeds_are_mixed_not_added():
 def test_a_seed_that_is_none_is_refused(seed):
     with pytest.raises(ValueError, match="whole number of at least 0; got"):
         lt.build_model("mlp_5", seed=seed)
+    with pytest.raises(ValueError, match=f"at least 0; got {seed!r} for a thing"):
+        generator_for("a thing", 3, seed)
 
 
 def test_a_batch_belongs_to_the_caller():

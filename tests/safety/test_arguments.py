@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 import lth_tutorial as lt
-from lth_tutorial.safety.arguments import ArgumentError, check_kinds
+from lth_tutorial.safety.arguments import ArgumentError, check_kinds, different_arms
 from lth_tutorial.safety.kinds import hints
 from lth_tutorial.training.steps import Step
 
@@ -355,3 +355,17 @@ def test_a_share_may_be_any_kind_of_number(tiny_model, tiny_data, share, tmp_pat
     model = lt.build_model("mlp_8", seed=0, data=tiny_data)
     config = lt.TrainConfig(steps=2, batch_size=20, attack=attack, lr=share)
     assert lt.train(model, tiny_data, config, workdir=tmp_path / "attacked").steps == 2
+
+
+def test_one_arm_is_as_good_as_a_list_of_it():
+    assert different_arms("ticket", ("ticket", "random")) == ["ticket"]
+    assert different_arms(("random", "ticket"), ("ticket", "random")) == ["random", "ticket"]
+    for odd, words in (
+        (["tickets"], "unknown arm 'tickets'.*Did you mean 'ticket'"),
+        (["ticket", "ticket"], "one or more different names; got .*'ticket', 'ticket'"),
+        ([], "one or more different names"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            different_arms(odd, ("ticket", "random"))
+    rows = lt.subset_sum_experiment((2,), arms="single", seeds=[0], targets=2)
+    assert list(rows["arm"]) == ["single"]

@@ -199,6 +199,18 @@ def test_an_experiment_that_inherits_nothing_is_refused(digits):
         lt.structured_experiment("mlp_16_8", digits, CONFIG, FINETUNE, arms=("scratch_e",))
 
 
+@pytest.mark.parametrize(
+    ("twice", "words"),
+    [
+        ({"arms": ("units_l1", "units_l1")}, "arms are one or more different names"),
+        ({"fractions": (0.5, 0.5)}, "fractions are .*different"),
+    ],
+)
+def test_an_experiment_measures_nothing_twice(digits, twice, words):
+    with pytest.raises(ValueError, match=words):
+        lt.structured_experiment("mlp_16_8", digits, CONFIG, FINETUNE, **twice)
+
+
 # What training costs: measured on copies, counted as three forward passes
 
 TRAINING = lt.TrainConfig(steps=1, batch_size=50)
@@ -219,6 +231,8 @@ def test_a_wrong_number_of_repeats_is_refused(digits, repeats):
     model = lt.build_model("mlp_8", seed=0, data=digits)
     with pytest.raises(ValueError, match=f"got {repeats}"):
         lt.training_cost({"one": model}, digits, TRAINING, repeats=repeats)
+    with pytest.raises(ValueError, match="training_cost needs at least one network"):
+        lt.training_cost({}, digits, TRAINING)
 
 
 class Queries(nn.Module):

@@ -419,6 +419,8 @@ def test_more_products_keep_the_first_ones_so_that_errors_only_fall():
         ({"numbers": ()}, "increasing whole numbers"),
         ({"numbers": (3, 2)}, "increasing whole numbers"),
         ({"numbers": (2,), "arms": ["subsets"]}, "unknown arm 'subsets'"),
+        ({"numbers": (2,), "arms": ["single", "single"]}, "different names; got"),
+        ({"numbers": (2,), "seeds": [0, 0]}, "different whole numbers"),
         ({"numbers": (2,), "targets": 0}, "targets is a whole number"),
     ],
 )
@@ -463,6 +465,14 @@ def test_a_shuffled_mask_keeps_as_many_weights_and_imitates_nothing(imitated):
     assert (wide["kept_weights"]["random"] == wide["kept_weights"]["subset"]).all()
     assert (wide["output_error"]["subset"] < 0.4).all()
     assert (wide["output_error"]["random"] > 0.8).all()
+
+
+def test_a_seed_is_imitated_once(tiny_data, config):
+    with pytest.raises(ValueError, match="different whole numbers.*got \\[0, 0\\]"):
+        lt.imitation_experiment(
+            lambda seed: lt.relu_network((8, 6, 3), seed=seed), tiny_data, config,
+            numbers=(2,), seeds=[0, 0],
+        )  # fmt: skip
 
 
 def test_a_target_that_does_not_fit_is_refused_before_training(tiny_data, config):

@@ -241,6 +241,7 @@ def test_the_authors_notation_is_read():
         ("0-0", "source:target"),
         ("", "source:target"),
         ("0:0;1:a", "1:a"),
+        ("0:-1", "fills block -1 of the target; blocks count from 0"),
     ):
         with pytest.raises(ValueError, match=message):
             lt.parse_block_map(text)

@@ -247,7 +247,7 @@ def test_the_fewest_weights_are_those_of_the_sparsest_network_that_is_good_enoug
         ({"counts": (20, 30)}, "falling; got .20, 30."),
         ({"counts": (44,)}, "below the 44 of a network of width 4"),
         ({"counts": ()}, "falling"),
-        ({"seeds": (1, 1)}, "different numbers; got"),
+        ({"seeds": (1, 1)}, "different whole numbers of at least 0; got"),
     ],
 )
 def test_a_comparison_that_makes_no_sense_is_refused(change, message):
