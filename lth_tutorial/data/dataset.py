@@ -20,6 +20,8 @@ from lth_tutorial.runtime import check_device, choose, is_whole
 from lth_tutorial.safety.arguments import checked
 
 SPLITS = ("train", "val", "test")
+PAD = 4
+"""Largest shift of augmented images, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -245,7 +247,7 @@ def pick(examples: Tensor, rows: Tensor) -> Tensor:
     return examples.index_select(0, rows.flatten()).view(*rows.shape, *examples.shape[1:])
 
 
-def augment(x: Tensor, step: int, data_seed: int, pad: int = 4) -> Tensor:
+def augment(x: Tensor, step: int, data_seed: int, pad: int = PAD) -> Tensor:
     """Return images randomly shifted by up to `pad` pixels and mirrored left to right.
 
     The usual CIFAR augmentation, as a pure function of (data_seed, step), computed on the
@@ -266,7 +268,7 @@ def augment(x: Tensor, step: int, data_seed: int, pad: int = 4) -> Tensor:
     return padded.permute(0, 2, 3, 1)[image, rows, columns].permute(0, 3, 1, 2)
 
 
-def augmentation(n: int, step: int, data_seed: int, pad: int = 4) -> Tensor:
+def augmentation(n: int, step: int, data_seed: int, pad: int = PAD) -> Tensor:
     """Return how `augment` changes `n` images: shift down, shift right (0 … 2·pad), mirror (0, 1).
 
     A pure function of (data_seed, step), shape [n, 3], uint8.

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lth_tutorial.data.dataset import Dataset, generator_for, make_dataset, permutation
+from lth_tutorial.data.dataset import SPLITS, Dataset, generator_for, make_dataset, permutation
 from lth_tutorial.runtime import choose
 from lth_tutorial.safety.arguments import checked
 from lth_tutorial.safety.warn import warn
@@ -55,7 +55,7 @@ def permute_pixels(data: Dataset, seed: int) -> Dataset:
         return x.flatten(2)[:, :, order].view_as(x)
 
     name = f"{data.name}[permuted]"
-    parts = {f"x_{split}": permuted(getattr(data, f"x_{split}")) for split in _SPLITS}
+    parts = {f"x_{split}": permuted(getattr(data, f"x_{split}")) for split in SPLITS}
     return replace(data, name=name, **parts)
 
 
@@ -136,9 +136,6 @@ def gaussian_clone(
     name = f"{data.name}[gaussian, {covariance}]"
     val = draw("val") if len(data.y_val) else None
     return make_dataset(name, draw("train"), val, draw("test")).to(data.device)
-
-
-_SPLITS = ("train", "val", "test")
 
 
 def _root(centred: Tensor, name: str) -> Tensor:

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lth_tutorial.data.dataset import Dataset, generator_for
+from lth_tutorial.data.dataset import Dataset, permutation
 from lth_tutorial.networks.parametrized import allow_empty_rows_
 from lth_tutorial.networks.weights import (
     prunable_weights,
@@ -200,9 +200,7 @@ def shuffle_within_layers(mask: Mask, seed: int) -> Mask:
     check_boolean(mask)
     shuffled = {}
     for i, (name, kept) in enumerate(mask.items()):
-        order = torch.randperm(kept.numel(), generator=generator_for("shuffled mask", seed, i)).to(
-            kept.device
-        )
+        order = permutation(kept.numel(), "shuffled mask", seed, i).to(kept.device)
         shuffled[name] = kept.flatten()[order].view_as(kept)
     return shuffled
 

@@ -26,21 +26,15 @@ class BufferWarning(UserWarning):
     """Buffers of two networks differ, and what lies between them may be no network's."""
 
 
-def reestimate_batch_norm_(model: nn.Module, data: Dataset) -> None:
-    """Measure the statistics of every batch norm layer on the training images, in place.
-
-    The mean over batches of 500 images in stored order of each batch's mean and variance; an
-    incomplete last batch counts only where there is no other. A norm in evaluation mode inside a
-    model in training mode is frozen, and stays as it is.
-    """
-    reestimate_group_(SingleModel(model), data, frozen_norms(model))
-
-
 @torch.no_grad()
 def reestimate_group_(
     group: SingleModel | Stack, data: Dataset, frozen: Collection[str] = ()
 ) -> None:
-    """Measure the statistics of all norms but the frozen ones on the training images, in place."""
+    """Measure the statistics of all norms but the frozen ones on the training images, in place.
+
+    The mean over batches of 500 images in stored order of each batch's mean and variance; an
+    incomplete last batch counts only where there is no other.
+    """
     known = {} if isinstance(group, Stack) else norms_of(group.models[0])
     norms = [norm for name, norm in known.items() if name not in frozen]
     usual = [norm.momentum for norm in norms]

@@ -245,7 +245,7 @@ def _through_function(trace: Trace, name: str, apply: Callable, what: str, *args
             labels = trace.unite(labels, other, what)
         return labels
     if key == "pad":
-        return _padded(trace, what, *args, **kwargs)
+        return _padded(what, *args, **kwargs)
     if key in ("glu", "GLU"):
         dim = getattr(apply, "dim", kwargs.get("dim", args[1] if len(args) > 1 else -1))
         return trace.unite(*tensors[0].chunk(2, dim), what)
@@ -262,7 +262,7 @@ def _through_function(trace: Trace, name: str, apply: Callable, what: str, *args
     if key in MIXING:
         dim = kwargs.get("dim", args[-1] if len(args) > 1 else getattr(apply, "dim", None))
         over = dim if isinstance(dim, int) and "softmax" in key.lower() else None
-        if over is None or not _is_same(trace, tensors[0], over):
+        if over is None or not _is_same(tensors[0], over):
             trace.pin(tensors[0], f"{what} mixes it with others")
         return tensors[0]
     raise UntraceableError(
@@ -271,14 +271,14 @@ def _through_function(trace: Trace, name: str, apply: Callable, what: str, *args
     )
 
 
-def _padded(trace: Trace, what: str, labels: Tensor, pads, mode="constant", value=0) -> Tensor:
+def _padded(what: str, labels: Tensor, pads, mode="constant", value=0) -> Tensor:
     """Along a dimension that holds one unit, a border belongs to it; else it is no unit at all."""
     pads = [(pads[i], pads[i + 1]) for i in range(0, len(pads), 2)]
     for dim, (before, after) in zip(range(labels.ndim - 1, -1, -1), pads, strict=False):
         if before == after == 0:
             continue
         size = labels.shape[dim]
-        if _is_same(trace, labels, dim):
+        if _is_same(labels, dim):
             labels = labels.index_select(
                 dim, torch.arange(-before, size + after).clamp(0, size - 1)
             )
@@ -293,7 +293,7 @@ def _padded(trace: Trace, what: str, labels: Tensor, pads, mode="constant", valu
     return labels
 
 
-def _is_same(trace: Trace, labels: Tensor, dim: int) -> bool:
+def _is_same(labels: Tensor, dim: int) -> bool:
     """Return whether all elements along a dimension belong to one unit."""
     return bool((labels == labels.narrow(dim, 0, 1)).all())
 

@@ -208,10 +208,10 @@ def _finite(value: object) -> bool:
 
 def _require(condition: bool, name: str, value: object, allowed: str) -> None:
     if not condition:
-        raise ValueError(f"{name} must be {allowed}; got {value!r}{_kind(value, allowed)}")
+        raise ValueError(f"{name} must be {allowed}; got {value!r}{_kind(value)}")
 
 
-def _kind(value: object, allowed: str) -> str:
+def _kind(value: object) -> str:
     """Return what is wrong with the kind of a value, where it is not its size."""
     if isinstance(value, bool) or not is_number(value):
         return f" ({type(value).__name__})"

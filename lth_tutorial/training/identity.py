@@ -78,19 +78,6 @@ def claim_folder(folder: str | Path, identity: Mapping) -> str:
     return identity_digest(written)
 
 
-def versions_in(folder: str | Path) -> list[dict[str, str]]:
-    """Return the versions, other than today's, that began a run in a working directory."""
-    found: list[dict[str, str]] = []
-    for path in sorted(Path(folder).rglob("identity.json")):
-        try:
-            each = read_json(path.read_bytes()).get("written_by")
-        except (ValueError, AttributeError, OSError):
-            continue
-        if each and each != _versions() and each not in found:
-            found.append(each)
-    return found
-
-
 def warn_of_damage(path: Path, reason: object) -> None:
     """Put a file aside that cannot be used, and say so; its content is computed anew."""
     aside = set_aside(path)

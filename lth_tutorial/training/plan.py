@@ -15,10 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lth_tutorial.data.dataset import Dataset, augmentation, epoch_permutation, pick
+from lth_tutorial.data.dataset import PAD, Dataset, augmentation, epoch_permutation, pick
 from lth_tutorial.training.config import TrainConfig, learning_rate
-
-_PAD = 4
 
 
 class _Epoch(NamedTuple):
@@ -131,13 +129,13 @@ class Plan:
         if not self.config.augment:
             return _Epoch(first, rows, None)
         draws = [
-            torch.stack([augmentation(size, step, seed, _PAD) for seed in self.data_seeds])
+            torch.stack([augmentation(size, step, seed) for seed in self.data_seeds])
             for step in range(first, end)
         ]
         return _Epoch(first, rows, torch.stack(draws))
 
 
-def shifted(pixels: Tensor, data: Dataset, rows: Tensor, draws: Tensor, pad: int = _PAD) -> Tensor:
+def shifted(pixels: Tensor, data: Dataset, rows: Tensor, draws: Tensor, pad: int = PAD) -> Tensor:
     """Return normalised images, shifted and mirrored, [replicates, batch, channels, height, width].
 
     Each pixel is looked up where it comes from; what comes from outside the image is 0, the mean

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from lth_tutorial.data.dataset import Dataset, generator_for
+from lth_tutorial.data.dataset import Dataset, generator_for, permutation
 from lth_tutorial.networks.calls import copied
 from lth_tutorial.pruning.masks import Mask, density
 from lth_tutorial.runtime import choose, progress_bar
@@ -168,8 +168,7 @@ def settling_rows(
             full = len(older) == window - 1
             row = {
                 "arm": arm, "seed": seed, "round": epoch,
-                "density": sum(int(k.sum()) for k in mask.values())
-                / sum(k.numel() for k in mask.values()),
+                "density": density(mask),
                 "to_final": _relative(mask, masks[-1]),
                 "to_previous": _relative(mask, masks[epoch - 1]) if epoch else math.nan,
                 "raw": raw,
@@ -341,8 +340,7 @@ def _row(arm, seed, place, kept, step, accuracy, units: Mask | None) -> dict:
 def _shuffled(mask: Mask, seed: int) -> Mask:
     found = {}
     for i, (name, kept) in enumerate(mask.items()):
-        order = torch.randperm(len(kept), generator=generator_for("same counts", seed, i))
-        found[name] = kept[order]
+        found[name] = kept[permutation(len(kept), "same counts", seed, i)]
     return found
 
 

@@ -11,8 +11,13 @@ import torch
 from torch import nn
 
 import lth_tutorial as lt
-from lth_tutorial.stability.buffers import reestimate_batch_norm_
+from lth_tutorial.stability.buffers import frozen_norms, reestimate_group_
 from lth_tutorial.stability.instability import BRANCH, chance_error
+from lth_tutorial.training.groups import SingleModel
+
+
+def reestimate_batch_norm_(model, data):
+    reestimate_group_(SingleModel(model), data, frozen_norms(model))
 
 
 def network(data, seed: int, *, batch_norm: bool = False) -> nn.Module:
