@@ -14,7 +14,6 @@ from collections.abc import Callable
 import torch
 
 from lth_tutorial.safety.arguments import choose as choose
-from lth_tutorial.safety.files import write_atomically as write_atomically
 from lth_tutorial.safety.kinds import is_number as is_number
 from lth_tutorial.safety.kinds import is_whole as is_whole
 from lth_tutorial.safety.watch import seen

@@ -15,9 +15,9 @@ from lth_tutorial.experiments.shipping import file_name, ship
 from lth_tutorial.networks.build import build_model
 from lth_tutorial.pruning.masks import dense_mask
 from lth_tutorial.runtime import choose, progress_bar
-from lth_tutorial.training.checkpoints import within
 from lth_tutorial.training.config import IMPConfig, TrainConfig
 from lth_tutorial.training.evaluation import evaluate
+from lth_tutorial.training.identity import within
 from lth_tutorial.training.replicates import train_replicates
 from lth_tutorial.training.workers import available_workers, map_seeds
 from lth_tutorial.variants.shipped import pack_masks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from lth_tutorial.runtime import write_atomically
+from lth_tutorial.safety.files import write_atomically
 
 SHIPPED = "shipped"
 """Folder inside a part's workdir; the command line copies what it holds beside the record."""

@@ -14,7 +14,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from lth_tutorial.safety.arguments import checked, is_whole
+from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.kinds import is_whole
 
 Shape = tuple[int, ...]
 POOL = 0  # stands for a 2×2 max-pooling in a list of widths

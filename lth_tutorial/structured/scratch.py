@@ -15,7 +15,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from lth_tutorial.data.dataset import Dataset
-from lth_tutorial.networks.build import reinitialize
+from lth_tutorial.networks.initialization import reinitialize
 from lth_tutorial.runtime import choose
 from lth_tutorial.safety.arguments import checked, different_seeds
 from lth_tutorial.safety.locks import one_writer

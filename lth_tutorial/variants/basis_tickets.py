@@ -28,8 +28,8 @@ from lth_tutorial.tickets.lottery import (
     train_from,
 )
 from lth_tutorial.tickets.measures import rows_of
-from lth_tutorial.training.checkpoints import within
 from lth_tutorial.training.config import IMPConfig, TrainConfig
+from lth_tutorial.training.identity import within
 from lth_tutorial.variants.bases import KINDS, Basis, bases_of, in_basis
 from lth_tutorial.variants.coefficients import prune_groups, stored_numbers
 

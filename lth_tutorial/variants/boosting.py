@@ -27,9 +27,9 @@ from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.states import State, load_state_, snapshot
 from lth_tutorial.tickets.arms import OTHER_INITIALIZATION, model_builder
 from lth_tutorial.training.attacks import Attack
-from lth_tutorial.training.checkpoints import within
 from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.evaluation import evaluate
+from lth_tutorial.training.identity import within
 from lth_tutorial.training.loop import train
 from lth_tutorial.training.outcome import TrainResult
 from lth_tutorial.training.replicates import train_replicates

@@ -25,9 +25,9 @@ from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.states import State, load_state_
 from lth_tutorial.structured.removal import unit_mask
 from lth_tutorial.tickets.arms import OTHER_INITIALIZATION, model_builder
-from lth_tutorial.training.checkpoints import within
 from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.evaluation import evaluate
+from lth_tutorial.training.identity import within
 from lth_tutorial.training.outcome import SNAPSHOT, TrainResult
 from lth_tutorial.training.replicates import train_replicates
 from lth_tutorial.variants.drawn_masks import (

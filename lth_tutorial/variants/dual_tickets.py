@@ -29,9 +29,9 @@ from lth_tutorial.tickets.lottery import (
     train_from,
 )
 from lth_tutorial.tickets.measures import rows_of
-from lth_tutorial.training.checkpoints import within
 from lth_tutorial.training.config import IMPConfig, Removal, TrainConfig
 from lth_tutorial.training.evaluation import evaluate
+from lth_tutorial.training.identity import within
 from lth_tutorial.variants.dual import check_random, check_share, random_mask, removed_power
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from typing import Literal
 from torch import nn
 
 from lth_tutorial.data.dataset import Dataset
-from lth_tutorial.networks.build import reinitialize
 from lth_tutorial.networks.calls import copied
+from lth_tutorial.networks.initialization import reinitialize
 from lth_tutorial.pruning.masks import Mask, Scores
 from lth_tutorial.runtime import choose, is_number, is_whole, progress_bar
 from lth_tutorial.safety.arguments import checked

@@ -27,8 +27,8 @@ from lth_tutorial.tickets.lottery import (
     train_from,
 )
 from lth_tutorial.tickets.measures import rows_of
-from lth_tutorial.training.checkpoints import within
 from lth_tutorial.training.config import IMPConfig, TrainConfig
+from lth_tutorial.training.identity import within
 from lth_tutorial.variants.elastic import (
     block_map,
     block_stages,

@@ -19,13 +19,14 @@ from torch import Tensor, nn
 from lth_tutorial.data.dataset import Dataset, generator_for
 from lth_tutorial.networks.architectures import glorot_normal_, kaiming_normal_
 from lth_tutorial.networks.layers import AppendOne
-from lth_tutorial.pruning.masks import Mask, density, prunable_weights, shuffle_within_layers
+from lth_tutorial.networks.weights import prunable_weights
+from lth_tutorial.pruning.masks import Mask, density, shuffle_within_layers
 from lth_tutorial.runtime import choose
 from lth_tutorial.safety.arguments import checked, different_seeds
 from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.tickets.lottery import IMPRound, dense_round, pruned_rounds, train_from
-from lth_tutorial.training.checkpoints import within
 from lth_tutorial.training.config import IMPConfig, TrainConfig
+from lth_tutorial.training.identity import within
 from lth_tutorial.variants.locality import (
     as_images,
     check_matrices,

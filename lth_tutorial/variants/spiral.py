@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lth_tutorial.criteria import connected_weights
 from lth_tutorial.data.dataset import Dataset
-from lth_tutorial.networks.build import reinitialize
+from lth_tutorial.networks.initialization import reinitialize
 from lth_tutorial.networks.layers import LogitPair
 from lth_tutorial.pruning.masks import Mask
 from lth_tutorial.runtime import is_whole
