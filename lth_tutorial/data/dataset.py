@@ -355,6 +355,8 @@ def _channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
         count += part.shape[1]
     mean = total / count
     std = (squares / count - mean * mean).clamp(min=0).sqrt()
-    # A constant channel carries no information; dividing by 1 leaves it at zero.
-    std = torch.where(std > 1e-6, std, torch.ones_like(std))
+    # A constant channel carries no information; dividing by 1 leaves it at zero. What rounding
+    # makes of its deviation is below this share of its mean, whatever the unit.
+    least = (1e-7 * mean.abs()).clamp(min=1e-30)
+    std = torch.where(std > least, std, torch.ones_like(std))
     return mean.float(), std.float()

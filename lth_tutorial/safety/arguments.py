@@ -104,7 +104,7 @@ def check_kinds(function: Callable, values: typing.Mapping[str, object]) -> None
         if odd or not fits(value, hint):
             says_kind = meant and (hint in (int, float) or name in ("seeds", "data_seeds"))
             meant = meant if says_kind else f"is {described(hint, spelled)}"
-            more = f", where {name}{odd}" if odd else hint_for(value, hint, name)
+            more = f", where {name}{odd}" if odd else hint_for(value, hint)
         elif is_allowed and _is_out_of_range(name, value, is_allowed):
             more = ""
         else:

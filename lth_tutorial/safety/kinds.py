@@ -189,7 +189,7 @@ def described(hint: object, spelled: str) -> str:
     return f"{'an' if name[0] in 'AEIO' else 'a'} {name}"
 
 
-def hint_for(value: object, hint: object, name: str) -> str:
+def hint_for(value: object, hint: object) -> str:
     """Return what would work, where that is known."""
     is_mapping = typing.get_origin(hint) in (dict, collections.abc.Mapping)
     wanted = [hint] if is_mapping else [hint, *typing.get_args(hint)]

@@ -51,6 +51,16 @@ def test_every_channel_is_normalised_by_its_own_statistics():
     assert torch.equal(stacked.flatten(0, 1), data.normalize(x))
 
 
+@pytest.mark.parametrize("unit", [1e-20, 1e-8, 1.0, 1e8])
+def test_numbers_in_any_unit_are_normalised_and_what_rounding_leaves_is_not(unit):
+    x = torch.stack([torch.randn(900, 4), torch.full((900, 4), 0.1)], dim=1) * unit
+    y = torch.arange(900) % 3
+    data = lt.make_dataset("units", (x, y), None, (x, y))
+    seen = data.normalize(x)
+    assert seen[:, 0].std().item() == pytest.approx(1, rel=1e-3)
+    assert data.std[1] == 1 and bool((seen[:, 1].abs() <= 1e-6 * unit).all())
+
+
 def test_a_constant_channel_becomes_zero_not_infinite():
     x, y = torch.ones(10, 1), torch.arange(10) % 2
     data = lt.make_dataset("constant", (x, y), None, (x, y))
