@@ -57,7 +57,9 @@ class ComputeLadder:
 
 @checked
 def compute_ladder() -> ComputeLadder:
-    """Return what every named experiment costs: measured where it was run, else estimated.
+    """Return what the named experiments cost, measured where they were run, else estimated.
+
+    All of them but the small ones on the Cubist Spiral.
 
     On the small records a GPU has no advantage worth an estimate; they have the time of a core.
     """

@@ -41,7 +41,7 @@ def mask_distances(matrices: Mapping[str, Tensor], drawn: Mapping[str, float]) -
     first.remove()
     shown = figure.subplots(1, len(matrices), squeeze=False)[0]
     for axes, (title, matrix) in zip(shown, matrices.items(), strict=True):
-        picture = axes.imshow(matrix, vmin=0, vmax=1, cmap="viridis", origin="lower")
+        picture = axes.imshow(matrix.numpy(), vmin=0, vmax=1, cmap="viridis", origin="lower")
         epoch = drawn.get(title, math.nan)
         if not math.isnan(epoch):
             for line in (axes.axvline, axes.axhline):
