@@ -133,7 +133,7 @@ def prune_random_layer(
     if weight.ndim != 2 or not weight.numel() or not weight.isfinite().all():
         raise ValueError(
             f"weight is a matrix [outputs, inputs] of finite numbers; got shape "
-            f"{tuple(weight.shape)}"
+            f"{tuple(weight.shape)}{'' if weight.isfinite().all() else ', with NaN or infinity'}"
         )
     outputs, inputs = weight.shape
     _check_number(n, search, (inputs, outputs))

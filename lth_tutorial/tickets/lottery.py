@@ -237,7 +237,9 @@ def score(
 
 
 def train_all(models: dict[int, nn.Module], data, config, **options) -> dict[int, TrainResult]:
-    """Train one model per seed, the seed drawing the data order; results by seed."""
+    """Train one model per seed, the seed drawing the data order; results by seed, if any."""
+    if not models:  # of none that is left
+        return {}
     seeds = list(models)
     results = train_replicates(list(models.values()), data, config, data_seeds=seeds, **options)
     return dict(zip(seeds, results, strict=True))

@@ -96,6 +96,7 @@ def train_history(
 
     Raises:
         ValueError: as `train`.
+        FloatingPointError: if the training of every seed diverges.
     """
     seeds, build = list(seeds), model_builder(model, data)
     models = [build(seed) for seed in seeds]
@@ -105,6 +106,11 @@ def train_history(
         on_step=on_step, workdir=workdir,
     )  # fmt: skip
     good = [i for i, result in enumerate(results) if result.diverged_step is None]
+    if not good:
+        raise FloatingPointError(
+            f"the training of every seed diverged ({', '.join(map(str, seeds))}): there are no "
+            f"masks; lower lr ({config.lr}) or add warmup_steps"
+        )
     pick = ([each[i] for i in good] for each in (seeds, models, results))
     return History(*pick, steps)
 

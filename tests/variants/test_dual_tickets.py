@@ -80,3 +80,13 @@ def test_a_second_run_in_the_same_folder_reads_what_the_first_left(
 
     monkeypatch.setattr("lth_tutorial.training.steps.Step.__call__", train_nothing)
     assert run().equals(first)
+
+
+def test_seeds_that_all_diverge_leave_the_rows_of_the_dense_network(tiny_data):
+    wild = lt.TrainConfig(steps=12, batch_size=20, lr=1e30, momentum=0.0)
+    with pytest.warns(lt.DivergenceWarning):
+        rows = lt.dual_experiment(
+            "mlp_12_6", tiny_data, wild, density=0.4, penalised_steps=6, ramp=3,
+            strengths=(0.0,), arms=("regularised", "one_shot"), seeds=(0, 1),
+        )  # fmt: skip
+    assert set(rows["round"]) == {0} and rows["accuracy"].isna().all()

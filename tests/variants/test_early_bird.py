@@ -361,3 +361,12 @@ def test_a_boosting_experiment_refuses_what_does_not_fit(digits, settings, messa
         lt.boosting_experiment(
             "mlp_8", digits, config, config, **{"measure_steps": (20,), **settings}
         )
+
+
+def test_trainings_that_all_diverge_have_no_masks_and_say_so(digits):
+    wild = lt.TrainConfig(steps=12, batch_size=50, lr=1e30)
+    with (
+        pytest.warns(lt.DivergenceWarning),
+        pytest.raises(FloatingPointError, match=r"every seed diverged \(0, 1\).*lower lr"),
+    ):
+        lt.settling_experiment("mlp_bn_8", digits.subset(200), wild, seeds=(0, 1))
