@@ -16,6 +16,7 @@ from lth_tutorial.safety.arguments import checked, different_arms, different_see
 from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.theory.construction import check_imitation, output_error, prune_random_network
 from lth_tutorial.theory.subsets import best_single, best_subset, random_products
+from lth_tutorial.tickets.lottery import converged
 from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.evaluation import evaluate
 from lth_tutorial.training.identity import within
@@ -101,10 +102,11 @@ def imitation_experiment(
         workdir: folder in which training continues after an interruption; the rest is repeated.
 
     Returns:
-        one row per arm, seed and round. Round 0 is the target network, round i has `numbers[i-1]`
-        products per weight. Columns: arm, seed, round, products, density (kept share of the random
-        network), accuracy (test, [0, 1]), output_error (see `output_error`, the root mean square),
-        target_weights, random_weights, kept_weights.
+        one row per arm, seed and round; none for a target whose training diverged. Round 0 is the
+        target network, round i has `numbers[i-1]` products per weight. Columns: arm, seed, round,
+        products, density (kept share of the random network), accuracy (test, [0, 1]),
+        output_error (see `output_error`, the root mean square), target_weights, random_weights,
+        kept_weights.
 
     Raises:
         ValueError: for numbers that are not increasing whole numbers, an unknown arm, and as
@@ -120,12 +122,14 @@ def imitation_experiment(
         for arm in arms:
             check_imitation(target, max(numbers), "single" if arm == "single" else "subset")
     with progress_bar(train_config.steps * len(seeds), "training the targets") as bar:
-        train_replicates(
+        results = train_replicates(
             targets, data, train_config, data_seeds=seeds, on_step=bar.update,
             workdir=within(workdir, "targets"),
         )  # fmt: skip
     rows = []
-    for seed, target in zip(seeds, targets, strict=True):
+    for seed, target, result in zip(seeds, targets, results, strict=True):
+        if not converged(result):
+            continue  # train_replicates has warned
         weights = sum(weight.numel() for weight in target.parameters())
         start = {"products": 0, "density": 1.0, "output_error": 0.0, "random_weights": weights}
         start |= {"target_weights": weights, "kept_weights": weights}

@@ -69,9 +69,9 @@ def prune_before_training(
             "smart" (random with smart ratios), "magnitude", "snip", "grasp" (one step, all
             training examples), "synflow" (`synflow_rounds` steps), and for comparison
             "after_training": the largest weights of the *trained* network, put back to their
-            initial values. The checks are "shuffled" (the mask, within its layers), "reinit"
-            (the mask on another initialisation), and, for the data that a method looks at,
-            "random_labels", "shuffled_pixels" and "half".
+            initial values (no rows where that training diverged). The checks are "shuffled" (the
+            mask, within its layers), "reinit" (the mask on another initialisation), and, for the
+            data that a method looks at, "random_labels", "shuffled_pixels" and "half".
         seeds: replicates; a seed draws initial weights, data order, and whatever is random.
         workdir: folder to continue from if the run is killed.
 
@@ -101,7 +101,8 @@ def prune_before_training(
     ) as bar:
 
         def measure(arm: str, index: int, models, masks) -> dict[int, State]:
-            folder = within(workdir, arm.replace("/", "-"), f"{density(masks[seeds[0]]):.6f}")
+            share = density(next(iter(masks.values())))
+            folder = within(workdir, arm.replace("/", "-"), f"{share:.6f}")
             folder = within(folder, *(["all"] if len(seeds) > 20 else ["_".join(map(str, seeds))]))
             results = train_all(
                 models, data, config, masks=[masks[s] for s in models], on_step=bar.update,
@@ -112,7 +113,7 @@ def prune_before_training(
                 | _measured(models[seed], data, masks[seed], result)
                 for seed, result in results.items()
             )
-            return {seed: result.final for seed, result in results.items()}
+            return {seed: r.final for seed, r in results.items() if converged(r)}
 
         models = {seed: build(seed) for seed in seeds}
         trained = measure("dense", 0, models, {s: dense_mask(m) for s, m in models.items()})
@@ -123,10 +124,11 @@ def prune_before_training(
                     warnings.simplefilter("ignore", LayerCollapseWarning)
                     masks = {
                         seed: _mask_of_arm(arm, build, data, share, seed, trained, synflow_rounds)
-                        for seed in seeds
+                        for seed in (trained if arm.startswith("after_training") else seeds)
                     }
                 other = OTHER_INITIALIZATION if arm.endswith("/reinit") else 0
-                measure(arm, index, {seed: build(seed + other) for seed in seeds}, masks)
+                if masks:
+                    measure(arm, index, {seed: build(seed + other) for seed in masks}, masks)
     frame = pd.DataFrame(rows)
     rank = frame["arm"].map({arm: i for i, arm in enumerate(arms)})
     frame = frame.assign(rank=rank).sort_values(["rank", "seed", "round"], ignore_index=True)

@@ -59,7 +59,8 @@ def basis_experiment(
     Args:
         model: a name for `build_model`, or a function from a seed to a module.
         bases: any of `variants.bases.KINDS`; see `bases_of`. "svd" takes the singular vectors of
-            the dense network of the same seed, trained in the identity basis.
+            the dense network of the same seed, trained in the identity basis; where that diverged,
+            there are none, and no rows.
         groups: prune whole rows by their ℓ2 norm in place of single coefficients, the same share
             of every layer, the output layer left alone.
         shuffled: bases whose tickets' masks are also shuffled within layers and trained from the
@@ -100,8 +101,11 @@ def basis_experiment(
                     trained=trained[seed].state if kind == "svd" else None,
                 )
                 for seed in seeds
+                if kind != "svd" or converged(trained[seed].result)
             }  # fmt: skip
-            models = {seed: in_basis(build(seed), own[seed]) for seed in seeds}
+            if not own:
+                continue
+            models = {seed: in_basis(build(seed), own[seed]) for seed in own}
             rounds = _group_rounds if groups else imp_rounds
             folder = within(workdir, kind)
             done = list(rounds(models, data, train_config, imp_config, bar.update, folder))

@@ -9,7 +9,7 @@ puts such tickets beside everything that could explain the lead.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from lth_tutorial.safety.arguments import checked, different_arms, different_see
 from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.states import State, load_state_, snapshot
 from lth_tutorial.tickets.arms import OTHER_INITIALIZATION, model_builder
+from lth_tutorial.tickets.lottery import converged
 from lth_tutorial.training.attacks import Attack
 from lth_tutorial.training.config import TrainConfig
 from lth_tutorial.training.evaluation import evaluate
@@ -113,7 +114,8 @@ def boosting_experiment(
     Returns:
         arm, seed, round (place of the step in `measure_steps`, from 1), step, density, accuracy
         (test, [0, 1]), and with `measure` robust_accuracy (test) and val_robust_accuracy; missing
-        where training diverged before.
+        where training diverged before. A seed for which an arm's mask could not be found, since
+        that training diverged, has no rows in it.
 
     Raises:
         ValueError: for unknown arms, steps out of range, or what `train` refuses.
@@ -137,22 +139,28 @@ def boosting_experiment(
     total = sum(c.steps for c in finders.values()) + config.steps * len(arms)
     rows, starts = [], {seed: snapshot(build(seed)) for seed in seeds}
     with progress_bar(total * len(seeds), "boosting") as bar:
-        options = {"data_seeds": seeds, "on_step": bar.update}
-        found: dict[str, list[Mask]] = {}
+        found: dict[str, dict[int, Mask]] = {}
         for name, finder in finders.items():
             models, folder = [build(seed) for seed in seeds], within(workdir, f"find_{name}")
-            results = train_replicates(models, data, finder, workdir=folder, **options)
-            found[name] = [
-                _mask_of(r, dense_mask(m), fraction) for r, m in zip(results, models, strict=False)
-            ]
-        for arm in arms:
-            models = _start(arm, build, narrow, data, seeds, starts)
-            masks = _masks(arm, found, seeds, models)
             results = train_replicates(
-                models, data, config, masks=masks, save_at=steps, workdir=within(workdir, arm),
-                **options,
+                models, data, finder, data_seeds=seeds, on_step=bar.update, workdir=folder
+            )
+            found[name] = {
+                seed: _mask_of(result, dense_mask(network), fraction)
+                for seed, result, network in zip(seeds, results, models, strict=True)
+                if converged(result)
+            }
+        for arm in arms:
+            own = _seeds_of(arm, found, seeds)
+            if not own:
+                continue
+            models = _start(arm, build, narrow, data, own, starts)
+            masks = _masks(arm, found, own, models)
+            results = train_replicates(
+                models, data, config, masks=masks, data_seeds=own, save_at=steps,
+                on_step=bar.update, workdir=within(workdir, arm),
             )  # fmt: skip
-            for seed, network, mask, result in zip(seeds, models, masks, results, strict=True):
+            for seed, network, mask, result in zip(own, models, masks, results, strict=True):
                 rows += _measured(arm, seed, network, mask, result, data, steps, measure)
     return pd.DataFrame(rows)
 
@@ -180,10 +188,16 @@ def _start(arm, build, narrow, data, seeds, starts) -> list[nn.Module]:
     return models
 
 
+def _seeds_of(arm: str, found: Mapping[str, Mapping[int, Mask]], seeds: list[int]) -> list[int]:
+    """Return the seeds that have what an arm starts with."""
+    masks = found.get(arm.split("_mask")[0])
+    return seeds if masks is None else [seed for seed in seeds if seed in masks]
+
+
 def _masks(arm, found, seeds, models) -> list[Mask]:
     if arm in ("dense", "narrow"):
         return [dense_mask(network) for network in models]
-    masks = found[arm.split("_mask")[0]]
+    masks = [found[arm.split("_mask")[0]][seed] for seed in seeds]
     if arm.endswith("_random"):
         return [shuffle_within_layers(mask, seed) for mask, seed in zip(masks, seeds, strict=True)]
     return masks
