@@ -36,7 +36,7 @@ _STYLE = """
 .lth-explorer input{flex:1 1 10rem;min-width:8rem;height:1.75rem;margin:0;accent-color:#0072b2}
 .lth-explorer output{min-width:6rem;font-weight:bold;font-variant-numeric:tabular-nums}
 .lth-explorer .lth-frames{overflow:auto hidden}
-.lth-explorer img{display:block;max-width:max(100%,34rem);height:auto;margin:.5rem auto}
+.lth-explorer img{display:block;max-width:max(100%,26rem);height:auto;margin:.5rem auto}
 .lth-explorer img{background:#fff;border-radius:4px}
 .lth-explorer [hidden]{display:none!important}
 .lth-explorer figcaption{color:inherit}
