@@ -97,6 +97,9 @@ def test_pruning_against_torch(capsys):
     """11.2 million weights, 80 %, global, scores included; the same mask."""
     layers = [torch.nn.Linear(1_000, 2_800, bias=False) for _ in range(4)]
     model = torch.nn.Sequential(*layers)
+    # No two of one size: which of equal weights torch keeps is left open. Below 2²⁴, so exact.
+    sizes = torch.randperm(sum(p.numel() for p in model.parameters())).float() + 1
+    torch.nn.utils.vector_to_parameters(sizes / 2**24, model.parameters())
     results = {}
 
     def ours() -> None:
