@@ -129,14 +129,14 @@ def at_least(name: str, value: object, least: int) -> None:
         raise ArgumentError(f"{name} is a whole number of at least {least}; got {shown(value)}")
 
 
-def different_seeds(seeds: typing.Iterable[int]) -> list[int]:
-    """Return seeds as a list, or raise an ArgumentError unless they are different and whole."""
+def different_seeds(seeds: typing.Iterable[int], *, below: float = math.inf) -> list[int]:
+    """Return seeds as a list, or raise an ArgumentError unless they are different, whole and below
+    a number."""
     seeds = list(seeds)
-    good = all(is_whole(seed) and seed >= 0 for seed in seeds)
+    good = all(is_whole(seed) and 0 <= seed < below for seed in seeds)
     if not seeds or not good or len(set(seeds)) < len(seeds):
-        raise ArgumentError(
-            f"seeds are one or more different whole numbers of at least 0; got {seeds}"
-        )
+        where = "of at least 0" if math.isinf(below) else f"in 0 … {below - 1}"
+        raise ArgumentError(f"seeds are one or more different whole numbers {where}; got {seeds}")
     return [int(seed) for seed in seeds]
 
 

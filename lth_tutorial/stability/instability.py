@@ -18,7 +18,7 @@ from torch import nn
 from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.pruning.masks import Mask, weights_under
 from lth_tutorial.runtime import choose, is_whole, progress_bar
-from lth_tutorial.safety.arguments import checked
+from lth_tutorial.safety.arguments import checked, different_seeds
 from lth_tutorial.safety.locks import one_writer
 from lth_tutorial.stability.connectivity import BatchNorm, barrier, check_points
 from lth_tutorial.states import State, load_state_
@@ -192,11 +192,7 @@ def check_copies(seeds: Sequence[int], branches: int, points: int, batch_norm: s
     """Raise a ValueError unless seeds, number of branches and way of measuring make sense."""
     if not is_whole(branches) or branches < 2:
         raise ValueError(f"a barrier needs 2 or more branches; got {branches!r}")
-    whole = all(is_whole(seed) and 0 <= seed < BRANCH for seed in seeds)
-    if not seeds or not whole or len(set(seeds)) < len(seeds):
-        raise ValueError(
-            f"seeds are one or more different whole numbers in 0 … {BRANCH - 1}; got {seeds}"
-        )
+    different_seeds(seeds, below=BRANCH)
     check_points(points)
     choose("batch_norm", batch_norm, ("reestimate", "stale"))
 

@@ -10,6 +10,7 @@ pins them: they cannot be removed. Any other operation is refused by name.
 from __future__ import annotations
 
 import operator
+from collections import ChainMap
 from collections.abc import Callable
 from typing import Any
 
@@ -97,7 +98,7 @@ def trace_units(model: nn.Module, x: Tensor) -> Trace:
         constants[name] = vars(model).pop(name)
     trace, values = Trace(), {}
     for node in graph.nodes:
-        known = values | _indices(model, node, constants)
+        known = ChainMap(_indices(model, node, constants), values)
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
         try:
             values[node] = (

@@ -20,8 +20,14 @@ from lth_tutorial.data.dataset import Dataset
 from lth_tutorial.networks.build import build_model
 from lth_tutorial.pruning.masks import Criterion, Mask, Scores, shuffle_within_layers
 from lth_tutorial.pruning.prune import prune_like
-from lth_tutorial.runtime import is_whole, progress_bar
-from lth_tutorial.safety.arguments import ArgumentError, at_least, checked, different_arms
+from lth_tutorial.runtime import progress_bar
+from lth_tutorial.safety.arguments import (
+    ArgumentError,
+    at_least,
+    checked,
+    different_arms,
+    different_seeds,
+)
 from lth_tutorial.safety.files import remove_run
 from lth_tutorial.safety.kinds import shown
 from lth_tutorial.safety.locks import one_writer
@@ -308,19 +314,13 @@ def model_builder(
 def _check_design(
     arms: Sequence[str], seeds: Sequence[int], imp: IMPConfig
 ) -> tuple[list[str], list[int]]:
-    arms, seeds = different_arms(arms, ARMS), list(seeds)
-    whole = all(is_whole(seed) and 0 <= seed < OTHER_INITIALIZATION for seed in seeds)
-    if not seeds or not whole or len(set(seeds)) < len(seeds):
-        raise ValueError(
-            f"seeds are one or more different whole numbers in 0 … {OTHER_INITIALIZATION - 1}; "
-            f"got {seeds}"
-        )
+    arms, seeds = different_arms(arms, ARMS), different_seeds(seeds, below=OTHER_INITIALIZATION)
     if imp.after_pruning != "rewind" and "reinit" in arms:
         raise ValueError(
             f"the control 'reinit' replaces the weights that a ticket is rewound to; with "
             f"after_pruning={imp.after_pruning!r} there are none: leave it out"
         )
-    return arms, [int(seed) for seed in seeds]
+    return arms, seeds
 
 
 def _check_seeding(seed: int, first: nn.Module, again: nn.Module, other: nn.Module) -> None:

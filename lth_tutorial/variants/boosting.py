@@ -151,11 +151,12 @@ def boosting_experiment(
                 if converged(result)
             }
         for arm in arms:
-            own = _seeds_of(arm, found, seeds)
+            known = found.get(arm.split("_mask")[0])  # "dense" and "narrow" need none
+            own = seeds if known is None else list(known)
             if not own:
                 continue
             models = _start(arm, build, narrow, data, own, starts)
-            masks = _masks(arm, found, own, models)
+            masks = _masks(arm, known, models)
             results = train_replicates(
                 models, data, config, masks=masks, data_seeds=own, save_at=steps,
                 on_step=bar.update, workdir=within(workdir, arm),
@@ -188,19 +189,12 @@ def _start(arm, build, narrow, data, seeds, starts) -> list[nn.Module]:
     return models
 
 
-def _seeds_of(arm: str, found: Mapping[str, Mapping[int, Mask]], seeds: list[int]) -> list[int]:
-    """Return the seeds that have what an arm starts with."""
-    masks = found.get(arm.split("_mask")[0])
-    return seeds if masks is None else [seed for seed in seeds if seed in masks]
-
-
-def _masks(arm, found, seeds, models) -> list[Mask]:
-    if arm in ("dense", "narrow"):
+def _masks(arm: str, known: Mapping[int, Mask] | None, models: Sequence[nn.Module]) -> list[Mask]:
+    if known is None:
         return [dense_mask(network) for network in models]
-    masks = [found[arm.split("_mask")[0]][seed] for seed in seeds]
     if arm.endswith("_random"):
-        return [shuffle_within_layers(mask, seed) for mask, seed in zip(masks, seeds, strict=True)]
-    return masks
+        return [shuffle_within_layers(mask, seed) for seed, mask in known.items()]
+    return list(known.values())
 
 
 def _mask_of(result: TrainResult, mask: Mask, fraction: float) -> Mask:
